@@ -1,0 +1,1 @@
+//! The GitHub Actions language, without I/O: workflow files, expressions, triggers, plans.

@@ -1,0 +1,1 @@
+//! Virtual machines: registry, supervisor, hypervisor drivers, images.

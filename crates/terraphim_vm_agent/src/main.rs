@@ -1,0 +1,2 @@
+//! The static program that is PID 1 in every guest.
+fn main() {}

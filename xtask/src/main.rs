@@ -1,0 +1,2 @@
+//! Repository tasks: `cargo xtask arrows` and friends.
+fn main() {}
