@@ -1,0 +1,143 @@
+//! The border between the engine and whatever runs commands in a VM.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::AsyncRead;
+use tokio_util::sync::CancellationToken;
+
+use super::lower;
+use super::process::{Capabilities, Mount, OutputSink, ProcessOutcome, ProcessSpec};
+use crate::error::{GitHubRunnerError, Result};
+use crate::models::SnapshotId;
+use crate::session::Session;
+
+/// Runs commands in the VM of a session.
+///
+/// Only the first three methods have to be written. A command that ran and failed is a success of the
+/// executor; an `Err` means that the command did not run, or that it is not known how it ended.
+///
+/// # Cancel safety
+/// Dropping the future of a call stops the command it runs.
+#[async_trait]
+pub trait CommandExecutor: Send + Sync {
+    /// Runs a shell command to its end and returns its output.
+    async fn execute(
+        &self,
+        session: &Session,
+        command: &str,
+        timeout: Duration,
+        working_dir: &str,
+    ) -> Result<CommandResult>;
+
+    /// Takes a snapshot of the running VM.
+    async fn create_snapshot(&self, session: &Session, name: &str) -> Result<SnapshotId>;
+
+    /// Sets the VM back to a snapshot.
+    async fn rollback(&self, session: &Session, snapshot: &SnapshotId) -> Result<()>;
+
+    /// Runs a process in full and hands its output to `output` as it comes.
+    ///
+    /// The default runs one shell command through [`execute`](Self::execute): `bash -c COMMAND` becomes
+    /// `COMMAND` itself, anything else is quoted, `env` becomes `export` lines, small files are written by the
+    /// same command, and the output is delivered at the end.
+    ///
+    /// # Errors
+    /// The default cannot switch user, enter a view or return files. A process that `timeout` or `cancel`
+    /// stopped is not an error: see [`ProcessOutcome::stopped`].
+    async fn run_process(
+        &self,
+        session: &Session,
+        spec: &ProcessSpec,
+        output: &mut (dyn OutputSink + Send),
+        cancel: &CancellationToken,
+    ) -> Result<ProcessOutcome> {
+        lower::run_process(self, session, spec, output, cancel).await
+    }
+
+    /// Unpacks a tar stream below a directory of the guest.
+    ///
+    /// # Errors
+    /// The default cannot.
+    async fn upload(
+        &self,
+        _session: &Session,
+        _guest_dir: &str,
+        _tar: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
+        Err(GitHubRunnerError::Unsupported { operation: "upload files" })
+    }
+
+    /// Returns a path of the guest as a tar stream.
+    ///
+    /// # Errors
+    /// The default cannot.
+    async fn download(
+        &self,
+        _session: &Session,
+        _guest_path: &str,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        Err(GitHubRunnerError::Unsupported { operation: "download files" })
+    }
+
+    /// Makes a private set of mounts for the processes of one job.
+    ///
+    /// # Errors
+    /// The default cannot.
+    async fn create_view(&self, _session: &Session, _name: &str, _mounts: &[Mount]) -> Result<()> {
+        Err(GitHubRunnerError::Unsupported { operation: "create a view" })
+    }
+
+    /// What this executor can do beyond running a shell command.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+}
+
+/// What became of a shell command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandResult {
+    /// Its exit code; 128 plus the signal when one ended it.
+    pub exit_code: i32,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// From start to end.
+    pub duration: Duration,
+}
+
+impl CommandResult {
+    /// Whether the exit code is 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.exit_code == 0
+    }
+}
+
+/// How a [`WorkflowExecutor`] treats success, failure and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkflowExecutorConfig {
+    /// Take a snapshot after each successful step, if the executor can.
+    pub snapshot_on_success: bool,
+    /// Set the VM back to the last snapshot after a step failed, before the cleanup commands run.
+    pub auto_rollback: bool,
+    /// Run no further step after one failed (unless it has `continue_on_error`).
+    pub stop_on_failure: bool,
+    /// Time limit of setup and cleanup commands, and of steps whose own limit is 0.
+    pub default_timeout: Duration,
+    /// Time limit of setup and steps together; each cleanup command then still gets its `default_timeout`.
+    pub max_execution_time: Duration,
+}
+
+impl Default for WorkflowExecutorConfig {
+    fn default() -> Self {
+        WorkflowExecutorConfig {
+            snapshot_on_success: true,
+            auto_rollback: true,
+            stop_on_failure: true,
+            default_timeout: Duration::from_secs(300),
+            max_execution_time: Duration::from_secs(3600),
+        }
+    }
+}
