@@ -1,0 +1,227 @@
+//! The tree of an expression, and its printed form.
+
+use super::functions::Function;
+use super::lexer::is_keyword;
+use super::number;
+use super::value::Value;
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+/// A parsed expression. Its depth is at most [`super::MAX_DEPTH`].
+#[derive(Clone, Debug)]
+pub struct Expr {
+    pub(crate) root: Node,
+    source: Arc<str>,
+}
+
+/// A binary comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterEqual,
+}
+
+impl Comparison {
+    /// The operator as written.
+    #[must_use]
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+        }
+    }
+}
+
+/// A node of the tree.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// A literal.
+    Literal(Value),
+    /// A context, such as `github`.
+    Named(Box<str>),
+    /// `*` as an index.
+    Wildcard,
+    /// `target.name`, `target[index]`, `target.*`.
+    Index(Box<Node>, Box<Node>),
+    /// A function call: the function, its name as written, its arguments.
+    Call(Function, Box<str>, Vec<Node>),
+    /// `!operand`
+    Not(Box<Node>),
+    /// A comparison.
+    Compare(Comparison, Box<Node>, Box<Node>),
+    /// Two or more operands joined by `&&`.
+    And(Vec<Node>),
+    /// Two or more operands joined by `||`.
+    Or(Vec<Node>),
+}
+
+impl Expr {
+    pub(crate) fn new(root: Node, source: Arc<str>) -> Self {
+        Self { root, source }
+    }
+
+    /// The text it was parsed from.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// The literal, if the expression is nothing else.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&Value> {
+        match &self.root {
+            Node::Literal(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Is there a call of one of `success`, `failure`, `cancelled`, `always`?
+    #[must_use]
+    pub fn calls_status_function(&self) -> bool {
+        let mut found = false;
+        self.root.visit(&mut |node| {
+            found |= matches!(node, Node::Call(function, ..) if function.is_status());
+        });
+        found
+    }
+
+    /// The paths that start at a context and whose steps are written out, such as
+    /// `["needs", "build", "outputs"]`; a path ends at a `*` or a computed index.
+    #[must_use]
+    pub fn context_paths(&self) -> Vec<Vec<String>> {
+        let mut paths = Vec::new();
+        collect_paths(&self.root, &mut paths);
+        paths
+    }
+}
+
+impl Node {
+    /// Calls `each` for this node and all below it, parents first.
+    pub fn visit(&self, each: &mut impl FnMut(&Node)) {
+        each(self);
+        for child in self.children() {
+            child.visit(each);
+        }
+    }
+
+    fn children(&self) -> Vec<&Node> {
+        match self {
+            Self::Literal(_) | Self::Named(_) | Self::Wildcard => Vec::new(),
+            Self::Index(target, index) => vec![target, index],
+            Self::Call(_, _, nodes) | Self::And(nodes) | Self::Or(nodes) => nodes.iter().collect(),
+            Self::Not(node) => vec![node],
+            Self::Compare(_, left, right) => vec![left, right],
+        }
+    }
+
+    /// The written-out path, if the node is one.
+    fn path(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Named(name) => Some(vec![name.to_string()]),
+            Self::Index(target, index) => match index.as_ref() {
+                Self::Literal(Value::Str(name)) => {
+                    let mut path = target.path()?;
+                    path.push(name.to_string());
+                    Some(path)
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+fn collect_paths(node: &Node, paths: &mut Vec<Vec<String>>) {
+    if let Some(path) = node.path() {
+        paths.push(path);
+        return;
+    }
+    for child in node.children() {
+        collect_paths(child, paths);
+    }
+}
+
+/// Prints the expression in canonical form: every operator in parentheses.
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.root.fmt(f)
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(value) => fmt_literal(value, f),
+            Self::Named(name) => f.write_str(name),
+            Self::Wildcard => f.write_str("*"),
+            Self::Index(target, index) => match index.as_ref() {
+                Self::Wildcard => write!(f, "{target}.*"),
+                Self::Literal(Value::Str(name)) if is_keyword(name) => write!(f, "{target}.{name}"),
+                _ => write!(f, "{target}[{index}]"),
+            },
+            Self::Call(_, name, args) => {
+                write!(f, "{name}(")?;
+                fmt_joined(args, ", ", f)?;
+                f.write_str(")")
+            }
+            Self::Not(operand) => write!(f, "!{operand}"),
+            Self::Compare(comparison, left, right) => {
+                write!(f, "({left} {} {right})", comparison.symbol())
+            }
+            Self::And(operands) => fmt_group(operands, " && ", f),
+            Self::Or(operands) => fmt_group(operands, " || ", f),
+        }
+    }
+}
+
+fn fmt_group(nodes: &[Node], separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("(")?;
+    fmt_joined(nodes, separator, f)?;
+    f.write_str(")")
+}
+
+fn fmt_joined(nodes: &[Node], separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, node) in nodes.iter().enumerate() {
+        if index > 0 {
+            f.write_str(separator)?;
+        }
+        node.fmt(f)?;
+    }
+    Ok(())
+}
+
+fn fmt_literal(value: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match value {
+        Value::Null => f.write_str("null"),
+        Value::Bool(value) => value.fmt(f),
+        Value::Num(number) => f.write_str(&number::format(*number)),
+        Value::Str(text) => f.write_str(&quote(text)),
+        Value::Arr(_) | Value::Obj(_) => f.write_str(value.kind().name()),
+    }
+}
+
+/// The text as a string literal of an expression.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
