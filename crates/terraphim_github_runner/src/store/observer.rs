@@ -1,0 +1,355 @@
+//! The observer that records a run.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+
+use super::{
+    AnnotationRecord, JobEnd, JobStart, LogWriter, RunEnd, RunFiles, RunId, RunStore, StepEnd, StepStart,
+    StoreError, StoredConclusion,
+};
+use crate::engine::{Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunEvent, RunObserver};
+
+/// Records one run as it happens.
+///
+/// An observer cannot refuse an event, so the first error is kept: the one who executes the run waits for
+/// [`failed`](StoreObserver::failed), stops the run, and reports [`error`](StoreObserver::error). After an error
+/// nothing more is recorded but the end.
+#[derive(Debug)]
+pub struct StoreObserver {
+    store: RunStore,
+    run: RunId,
+    files: RunFiles,
+    /// Never held across an `.await`: it only guards the map, each job has a lock of its own.
+    jobs: Mutex<Jobs>,
+    error: OnceLock<StoreError>,
+    failed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    by_key: HashMap<JobKey, Arc<tokio::sync::Mutex<Job>>>,
+    count: i64,
+    /// Setup and cleanup commands are recorded as a job each.
+    commands: Option<JobKey>,
+    /// The VM of all jobs, for skipped ones that name none.
+    vm_id: Option<String>,
+}
+
+#[derive(Debug)]
+struct Job {
+    number: i64,
+    log: LogWriter,
+    annotations: i64,
+    open_step: Option<i64>,
+    /// Whether a step of it failed; what setup and cleanup conclude with.
+    has_failure: bool,
+}
+
+impl StoreObserver {
+    /// Records events of `run`, which was created before.
+    #[must_use]
+    pub fn new(store: RunStore, run: RunId) -> StoreObserver {
+        let files = store.files(run);
+        StoreObserver {
+            store,
+            run,
+            files,
+            jobs: Mutex::default(),
+            error: OnceLock::new(),
+            failed: Notify::new(),
+        }
+    }
+
+    /// Returns when something could not be recorded; never when all is well.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn failed(&self) {
+        while self.error.get().is_none() {
+            self.failed.notified().await;
+        }
+    }
+
+    /// The first thing that could not be recorded.
+    pub fn error(&self) -> Option<&StoreError> {
+        self.error.get()
+    }
+
+    async fn record(&self, event: &RunEvent) -> Result<(), StoreError> {
+        match event {
+            RunEvent::RunStarted { .. } | RunEvent::Notice { .. } => Ok(()),
+            RunEvent::VmAllocated { vm_id, .. } => {
+                self.lock_jobs().vm_id = Some(vm_id.clone());
+                Ok(())
+            }
+            RunEvent::CommandStarted { phase, command, number, at, .. } => {
+                let key = self.commands(*phase, *at).await?;
+                self.start_step(&key, *number, command, *at).await
+            }
+            RunEvent::CommandFinished { phase, number, exit_code, at, .. } => {
+                let key = phase_key(*phase);
+                let conclusion = if *exit_code == 0 { Conclusion::Success } else { Conclusion::Failure };
+                self.end_step(&key, *number, None, (conclusion, conclusion), Some(*exit_code), *at).await
+            }
+            RunEvent::JobStarted { job, name, vm_id, at } => {
+                self.start_job(job, name, Some(vm_id.clone()), *at).await
+            }
+            RunEvent::JobSkipped { job, name, conclusion, at } => {
+                self.start_job(job, name, None, *at).await?;
+                self.end_job(job, (*conclusion, *conclusion), serde_json::Map::new(), *at).await
+            }
+            RunEvent::StepStarted { job, name, number, at, .. } => {
+                self.start_step(job, *number, name, *at).await
+            }
+            RunEvent::Output { job, text, at, .. } => self.output(job.as_ref(), text, *at).await,
+            RunEvent::GroupStart { job, name, at, .. } => {
+                self.output(Some(job), format!("##[group]{name}\n").as_bytes(), *at).await
+            }
+            RunEvent::GroupEnd { job, at, .. } => self.output(Some(job), b"##[endgroup]\n", *at).await,
+            RunEvent::Annotation { job, step, annotation, .. } => self.annotate(job, *step, annotation).await,
+            RunEvent::Summary { job, step, text, .. } => self.summary(job, *step, text).await,
+            RunEvent::StepFinished { job, name, number, outcome, conclusion, exit_code, at, .. } => {
+                self.end_step(job, *number, Some(name), (*outcome, *conclusion), *exit_code, *at).await
+            }
+            RunEvent::JobFinished { job, outcome, conclusion, outputs, at, .. } => {
+                let outputs =
+                    outputs.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+                self.end_job(job, (*outcome, *conclusion), outputs, *at).await
+            }
+            RunEvent::RunFinished { conclusion, message, at, .. } => {
+                self.end_commands(*at).await?;
+                self.finish((*conclusion).into(), message.clone(), *at).await
+            }
+        }
+    }
+
+    /// Records the end of the run if it has none yet: for a run that ended without saying so.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn finish(
+        &self,
+        conclusion: StoredConclusion,
+        error: Option<String>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.store.end_run(self.run, &RunEnd { conclusion, error, at_ms: at.timestamp_millis() }).await
+    }
+
+    async fn start_job(
+        &self,
+        key: &JobKey,
+        name: &str,
+        vm_id: Option<String>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let number = {
+            let mut jobs = self.lock_jobs();
+            jobs.count += 1;
+            jobs.count
+        };
+        let log = LogWriter::open(&self.files.log(number))?;
+        let job = JobStart {
+            number,
+            key: key.to_string(),
+            name: name.to_owned(),
+            vm_id,
+            at_ms: at.timestamp_millis(),
+        };
+        self.store.start_job(self.run, &job).await?;
+        let job = Job { number, log, annotations: 0, open_step: None, has_failure: false };
+        self.lock_jobs().by_key.insert(key.clone(), Arc::new(tokio::sync::Mutex::new(job)));
+        Ok(())
+    }
+
+    async fn end_job(
+        &self,
+        key: &JobKey,
+        (outcome, conclusion): (Conclusion, Conclusion),
+        outputs: serde_json::Map<String, serde_json::Value>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some(job) = self.lock_jobs().by_key.remove(key) else { return Ok(()) };
+        let mut job = job.lock().await;
+        job.log.sync().await?;
+        let end = JobEnd {
+            number: job.number,
+            outcome: outcome.into(),
+            conclusion: conclusion.into(),
+            outputs: outputs.into(),
+            at_ms: at.timestamp_millis(),
+        };
+        self.store.end_job(self.run, &end).await
+    }
+
+    async fn start_step(
+        &self,
+        key: &JobKey,
+        number: usize,
+        name: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some(job) = self.job(key) else { return Ok(()) };
+        let mut job = job.lock().await;
+        self.open_step(&mut job, number, name, at).await
+    }
+
+    async fn open_step(
+        &self,
+        job: &mut Job,
+        number: usize,
+        name: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let step = StepStart {
+            job: job.number,
+            number,
+            name: name.to_owned(),
+            log_start: job.log.offset(),
+            at_ms: at.timestamp_millis(),
+        };
+        job.open_step = Some(number);
+        self.store.start_step(self.run, &step).await
+    }
+
+    /// `name` is given when the step may never have begun.
+    async fn end_step(
+        &self,
+        key: &JobKey,
+        number: usize,
+        name: Option<&str>,
+        (outcome, conclusion): (Conclusion, Conclusion),
+        exit_code: Option<i32>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Some(job) = self.job(key) else { return Ok(()) };
+        let mut job = job.lock().await;
+        if job.open_step != i64::try_from(number).ok()
+            && let Some(name) = name
+        {
+            self.open_step(&mut job, number, name, at).await?;
+        }
+        job.open_step = None;
+        job.has_failure |= conclusion == Conclusion::Failure;
+        job.log.sync().await?;
+        let end = StepEnd {
+            job: job.number,
+            number: i64::try_from(number).unwrap_or(i64::MAX),
+            outcome: outcome.into(),
+            conclusion: conclusion.into(),
+            exit_code: exit_code.map(i64::from),
+            log_end: job.log.offset(),
+            at_ms: at.timestamp_millis(),
+        };
+        self.store.end_step(self.run, &end).await
+    }
+
+    async fn output(&self, key: Option<&JobKey>, text: &[u8], at: DateTime<Utc>) -> Result<(), StoreError> {
+        let key = key.cloned().or_else(|| self.lock_jobs().commands.clone());
+        let Some(job) = key.and_then(|key| self.job(&key)) else { return Ok(()) };
+        let mut job = job.lock().await;
+        let at_ms = at.timestamp_millis();
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            job.log.line(at_ms, line.strip_suffix(b"\n").unwrap_or(line))?;
+        }
+        job.log.flush()
+    }
+
+    async fn annotate(
+        &self,
+        key: &JobKey,
+        step: Option<usize>,
+        annotation: &Annotation,
+    ) -> Result<(), StoreError> {
+        let Some(job) = self.job(key) else { return Ok(()) };
+        let mut job = job.lock().await;
+        job.annotations += 1;
+        let record = AnnotationRecord {
+            step: step.and_then(|step| i64::try_from(step).ok()),
+            level: level_name(annotation.level).to_owned(),
+            title: annotation.title.clone(),
+            message: annotation.message.clone(),
+            file: annotation.file.clone(),
+            line: annotation.line.map(i64::from),
+            end_line: annotation.end_line.map(i64::from),
+            col: annotation.col.map(i64::from),
+            end_column: annotation.end_col.map(i64::from),
+        };
+        self.store.annotate(self.run, job.number, job.annotations, &record).await
+    }
+
+    async fn summary(&self, key: &JobKey, step: usize, text: &str) -> Result<(), StoreError> {
+        let Some(job) = self.job(key) else { return Ok(()) };
+        let job = job.lock().await;
+        let step = i64::try_from(step).unwrap_or(i64::MAX);
+        self.store.set_summary(self.run, job.number, step, text).await
+    }
+
+    /// The job that stands for the commands of `phase`; starts it when it is new.
+    async fn commands(&self, phase: Phase, at: DateTime<Utc>) -> Result<JobKey, StoreError> {
+        let key = phase_key(phase);
+        let open = self.lock_jobs().commands.clone();
+        if open.as_ref() != Some(&key) {
+            self.end_commands(at).await?;
+            let vm_id = self.lock_jobs().vm_id.clone();
+            self.start_job(&key, &key.to_string(), vm_id, at).await?;
+            self.lock_jobs().commands = Some(key.clone());
+        }
+        Ok(key)
+    }
+
+    async fn end_commands(&self, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let Some(key) = self.lock_jobs().commands.take() else { return Ok(()) };
+        let Some(job) = self.job(&key) else { return Ok(()) };
+        let conclusion = if job.lock().await.has_failure { Conclusion::Failure } else { Conclusion::Success };
+        self.end_job(&key, (conclusion, conclusion), serde_json::Map::new(), at).await
+    }
+
+    fn job(&self, key: &JobKey) -> Option<Arc<tokio::sync::Mutex<Job>>> {
+        self.lock_jobs().by_key.get(key).cloned()
+    }
+
+    fn lock_jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {
+        // A panic cannot leave the map half changed: every change is one call.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl RunObserver for StoreObserver {
+    async fn observe(&self, event: &RunEvent) {
+        if self.error.get().is_some() && !matches!(event, RunEvent::RunFinished { .. }) {
+            return;
+        }
+        if let Err(error) = self.record(event).await
+            && self.error.set(error).is_ok()
+        {
+            // A permit is kept for a waiter that comes later.
+            self.failed.notify_one();
+        }
+    }
+}
+
+/// GitHub's job ids have no parentheses, so these are nobody's.
+fn phase_key(phase: Phase) -> JobKey {
+    match phase {
+        Phase::Setup => JobKey::new("(setup)", None),
+        Phase::Cleanup => JobKey::new("(cleanup)", None),
+    }
+}
+
+/// The word in the database, which is also GitHub's command.
+fn level_name(level: AnnotationLevel) -> &'static str {
+    match level {
+        AnnotationLevel::Notice => "notice",
+        AnnotationLevel::Warning => "warning",
+        AnnotationLevel::Error => "error",
+    }
+}
