@@ -1,0 +1,62 @@
+//! The read-only root file system of an image.
+
+mod busybox;
+mod debian;
+mod users;
+
+use std::fs::File;
+use std::path::Path;
+
+use super::error::{ImageError, IoContext};
+use super::manifest::PackageVersion;
+use super::progress::Progress;
+use super::recipe::Base;
+use super::tool::Tool;
+use super::{Recipe, files};
+
+/// One root file system to build.
+pub(super) struct Job<'a> {
+    pub(super) recipe: &'a Recipe,
+    /// Where downloads are kept.
+    pub(super) cache: &'a Path,
+    /// An empty directory for what is needed only while building, on the same file system as `cache`.
+    pub(super) work: &'a Path,
+    /// The file to make.
+    pub(super) target: &'a Path,
+    /// Ask the package servers even if our lists are fresh.
+    pub(super) refresh: bool,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// Builds a root file system and returns its packages.
+pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
+    match job.recipe.base {
+        Base::Debian => debian::build(job),
+        Base::Busybox => busybox::build(job),
+    }
+}
+
+/// How much space a build needs, in MiB: for Debian the unpacked tree, its tar file and the packages, each below 1 GiB.
+pub(super) fn need_mib(base: Base) -> u64 {
+    match base {
+        Base::Debian => 2048,
+        Base::Busybox => 64,
+    }
+}
+
+/// Makes a squashfs from a tar file: owners, modes and devices come from the tar, so no privilege is needed.
+fn squash(tar: File, target: &Path) -> Result<(), ImageError> {
+    // Equal trees give equal images: the time of making is not recorded.
+    Tool::new("sqfstar", "squashfs-tools", "packing the root file system")
+        .args(["-comp", "lz4", "-quiet", "-no-progress", "-mkfs-time", "0"])
+        .arg(target)
+        .stdin(tar)
+        .run()?;
+    files::make_read_only(target)?;
+    files::sync(target)
+}
+
+/// Opens a file that the calling process has just written.
+fn open(path: &Path) -> Result<File, ImageError> {
+    File::open(path).io("open", path)
+}
