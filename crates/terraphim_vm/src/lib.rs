@@ -1,1 +1,34 @@
-//! Virtual machines: registry, supervisor, hypervisor drivers, images.
+//! Virtual machines: registry, supervisor, hypervisor driver, images.
+//!
+//! [`Host`] defines, starts, stops and lists the VMs of this machine; [`VmClient`] talks to a running one; [`Exec`]
+//! follows a process in a guest. Every VM is owned by a process of its own, see [`supervisor`].
+
+pub mod agent;
+pub mod driver;
+pub mod image;
+pub mod registry;
+pub mod supervisor;
+
+mod client;
+mod error;
+mod exec;
+mod host;
+mod id;
+mod paths;
+mod process;
+mod spec;
+mod watch;
+
+pub use terraphim_vm_protocol as protocol;
+
+pub use client::VmClient;
+pub use driver::{accelerator::Accelerator, qmp::QmpError};
+pub use error::VmError;
+pub use exec::{Exec, ExecEvent};
+pub use host::{Host, supervisor_arguments};
+pub use id::{BadVmId, VmId};
+pub use paths::Paths;
+pub use process::{ProcessId, Signalled};
+pub use registry::{EndReason, VmEnd, VmRecord, VmState};
+pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Network, VmSpec, host_memory_mib};
+pub use supervisor::{StopOptions, StopReport, StopStep, SupervisorArgs};

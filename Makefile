@@ -1,0 +1,32 @@
+# The project's commands. `make demo` and `make test` install what is missing (asking for sudo, saying so) and need only
+# Rust, see README.md.
+.DELETE_ON_ERROR:
+.PHONY: demo test check bench soak install setup
+
+CARGO ?= cargo
+# Everything that `make demo` makes stays in the clone.
+DEMO_DATA := $(CURDIR)/.tci/demo
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@scripts/demo.sh "$(DEMO_DATA)"
+
+test: setup
+	@scripts/test.sh
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) xtask arrows
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet --document-private-items
+
+bench: setup
+	@scripts/bench.sh
+
+soak: setup
+	@scripts/soak.sh
+
+install: setup
+	$(CARGO) install --locked --path crates/terraphim_ci

@@ -1,0 +1,300 @@
+//! Talking to a supervisor.
+
+use std::{io, path::PathBuf};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{io::AsyncRead, net::UnixStream};
+use tokio_util::{io::ReaderStream, io::StreamReader, task::AbortOnDropHandle};
+
+use crate::{
+    Exec, Paths, VmError, VmId,
+    protocol::{
+        call,
+        message::{AgentInfo, ExecRequest, TerminalSize, View},
+    },
+    supervisor::{
+        EXEC_ID_HEADER, ExecutionInfo, OUTPUT_OFFSET_QUERY, SignalRequest, StopOptions, StopReport, VmStatus,
+    },
+};
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// Read at once from a stream that is sent to the guest.
+const CHUNK: usize = 256 * 1024;
+
+/// Calls the supervisor of one running VM. Every call opens a connection of its own.
+///
+/// Calls that need the guest wait until it has booted.
+#[derive(Clone, Debug)]
+pub struct VmClient {
+    id: VmId,
+    paths: Paths,
+    socket: PathBuf,
+}
+
+/// An answer whose body is still to be read. Dropping it drops the connection.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) connection: AbortOnDropHandle<()>,
+}
+
+impl VmClient {
+    pub(crate) fn new(id: VmId, paths: Paths, socket: PathBuf) -> VmClient {
+        VmClient { id, paths, socket }
+    }
+
+    /// Which VM.
+    #[must_use]
+    pub fn id(&self) -> &VmId {
+        &self.id
+    }
+
+    pub(crate) fn exec_output(&self, exec: &str) -> PathBuf {
+        self.paths.exec_output(&self.id, exec)
+    }
+
+    /// Asks the supervisor for a sign of life.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn ping(&self) -> Result<(), VmError> {
+        self.send("ping", Method::GET, "/v1/ping", empty()).await.map(drop)
+    }
+
+    /// What the supervisor says about its VM.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn status(&self) -> Result<VmStatus, VmError> {
+        self.json("status", Method::GET, "/v1/status", empty()).await
+    }
+
+    /// Waits until the guest has booted and returns what its agent says.
+    ///
+    /// # Errors
+    /// The guest did not come up.
+    pub async fn wait_agent(&self) -> Result<AgentInfo, VmError> {
+        self.json("agent", Method::GET, "/v1/agent", empty()).await
+    }
+
+    /// Executes a command of QEMU's machine protocol.
+    ///
+    /// # Errors
+    /// QEMU refuses it, with its own words.
+    pub async fn qmp(&self, command: &str, arguments: Option<Value>) -> Result<Value, VmError> {
+        let mut body = json!({"execute": command});
+        if let Some(arguments) = arguments {
+            body["arguments"] = arguments;
+        }
+        self.json("qmp", Method::POST, "/v1/qmp", full(&body)).await
+    }
+
+    pub(crate) async fn stop(&self, options: &StopOptions) -> Result<StopReport, VmError> {
+        self.json("stop", Method::POST, "/v1/stop", full(options)).await
+    }
+
+    /// Makes a view, see [`View`].
+    ///
+    /// # Errors
+    /// The guest refuses it.
+    pub async fn create_view(&self, view: &View) -> Result<(), VmError> {
+        self.send("create view", Method::POST, call::VIEWS, full(view)).await.map(drop)
+    }
+
+    /// Removes a view whose processes have ended.
+    ///
+    /// # Errors
+    /// There is no such view.
+    pub async fn remove_view(&self, name: &str) -> Result<(), VmError> {
+        let path = format!("{}/{name}", call::VIEWS);
+        self.send("remove view", Method::DELETE, &path, empty()).await.map(drop)
+    }
+
+    /// Unpacks a tar stream below `directory` in the guest; every entry belongs to `owner` if one is given.
+    ///
+    /// # Errors
+    /// The stream is no tar archive or leaves the directory, or the guest cannot write it.
+    pub async fn upload(
+        &self,
+        directory: &str,
+        owner: Option<&str>,
+        tar: impl AsyncRead + Send + Sync + 'static,
+    ) -> Result<(), VmError> {
+        let mut path = format!("{}?path={}", call::FILES, escape(directory));
+        if let Some(owner) = owner {
+            path += &format!("&owner={}", escape(owner));
+        }
+        let stream = ReaderStream::with_capacity(tar, CHUNK).map_ok(Frame::data);
+        self.send("upload", Method::PUT, &path, BodyExt::boxed(StreamBody::new(stream))).await.map(drop)
+    }
+
+    /// A tar stream of `path` in the guest.
+    ///
+    /// # Errors
+    /// There is no such path. A stream that breaks in the middle ends in a read error.
+    pub async fn download(&self, path: &str) -> Result<impl AsyncRead + Send + use<>, VmError> {
+        let path = format!("{}?path={}", call::FILES, escape(path));
+        let Answer { response, connection } = self.send("download", Method::GET, &path, empty()).await?;
+        let stream = response.into_body().into_data_stream().map_err(io::Error::other);
+        Ok(Download { reader: StreamReader::new(stream), _connection: connection })
+    }
+
+    /// Runs a process in the guest.
+    ///
+    /// # Errors
+    /// The guest cannot be reached. A process that cannot be started is an [`ExecEvent`](crate::ExecEvent).
+    pub async fn exec(&self, request: &ExecRequest) -> Result<Exec, VmError> {
+        let answer = self.send("exec", Method::POST, call::EXEC, full(request)).await?;
+        let id =
+            answer.response.headers().get(EXEC_ID_HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let id = id.ok_or_else(|| self.broken("exec", "the answer names no execution"))?;
+        Ok(Exec::new(self.clone(), id, 0, answer))
+    }
+
+    /// Takes up an execution from an offset of its output, see [`Exec::offset`].
+    ///
+    /// # Errors
+    /// There is no such execution.
+    pub async fn attach(&self, exec: &str, offset: u64) -> Result<Exec, VmError> {
+        let answer = self.output(exec, offset).await?;
+        Ok(Exec::new(self.clone(), exec.to_owned(), offset, answer))
+    }
+
+    /// What was run since the VM started.
+    ///
+    /// # Errors
+    /// The supervisor cannot be reached.
+    pub async fn executions(&self) -> Result<Vec<ExecutionInfo>, VmError> {
+        self.json("list executions", Method::GET, call::EXEC, empty()).await
+    }
+
+    pub(crate) async fn output(&self, exec: &str, offset: u64) -> Result<Answer, VmError> {
+        let path = format!("{}/{exec}/output?{OUTPUT_OFFSET_QUERY}={offset}", call::EXEC);
+        self.send("attach", Method::GET, &path, empty()).await
+    }
+
+    pub(crate) async fn signal(&self, exec: &str, signal: i32) -> Result<(), VmError> {
+        let path = format!("{}/{exec}/signal", call::EXEC);
+        self.send("signal", Method::POST, &path, full(&SignalRequest { signal })).await.map(drop)
+    }
+
+    pub(crate) async fn resize(&self, exec: &str, size: TerminalSize) -> Result<(), VmError> {
+        let path = format!("{}/{exec}/resize", call::EXEC);
+        self.send("resize", Method::POST, &path, full(&size)).await.map(drop)
+    }
+
+    pub(crate) async fn stdin(&self, exec: &str, bytes: Bytes, close: bool) -> Result<(), VmError> {
+        let path = format!("{}/{exec}/stdin{}", call::EXEC, if close { "?close" } else { "" });
+        let body = Full::new(bytes).map_err(|never| match never {}).boxed();
+        self.send("stdin", Method::POST, &path, body).await.map(drop)
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<T, VmError> {
+        let answer = self.send(call, method, path, body).await?;
+        let body = answer.response.into_body().collect().await.map_err(|error| self.broken(call, error))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| self.broken(call, error))
+    }
+
+    async fn send(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Answer, VmError> {
+        let unreachable =
+            |source| VmError::Unreachable { id: self.id.clone(), socket: self.socket.clone(), source };
+        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broken(call, error))?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            // Its error reaches whoever reads the answer.
+            let _ = connection.await;
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, "vm")
+            .body(body)
+            .map_err(|error| self.broken(call, error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(call, error))?;
+        if response.status() == StatusCode::OK {
+            return Ok(Answer { response, connection });
+        }
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(|error| self.broken(call, error))?.to_bytes();
+        let text = serde_json::from_slice::<Value>(&body).ok();
+        let message = text.as_ref().and_then(|value| value["error"].as_str()).unwrap_or("no reason given");
+        Err(VmError::Refused { status, message: message.to_owned() })
+    }
+
+    pub(crate) fn broken(
+        &self,
+        call: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> VmError {
+        VmError::Broken { id: self.id.clone(), call, source: source.into() }
+    }
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+fn full(value: &impl Serialize) -> Body {
+    let text = serde_json::to_vec(value).expect("plain data is JSON");
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+}
+
+/// Percent-encodes whatever could mean something in a URI's query.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => out.push(char::from(byte)),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+struct Download<R> {
+    reader: R,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Download<R> {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.reader).poll_read(context, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn odd_paths_survive_the_query() {
+        assert_eq!(super::escape("/a b&c=%ü\n"), "/a%20b%26c%3D%25%C3%BC%0A");
+    }
+}

@@ -1,0 +1,6 @@
+//! Hypervisor back ends: today QEMU's microvm machine.
+
+pub mod accelerator;
+pub mod qemu;
+pub mod qmp;
+mod tsc;

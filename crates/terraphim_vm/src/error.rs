@@ -1,0 +1,131 @@
+//! What can go wrong with VMs.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::{
+    VmId,
+    agent::AgentError,
+    driver::qmp::QmpError,
+    image::ImageError,
+    registry::{RegistryError, VmState},
+};
+
+/// A VM operation failed.
+#[derive(Debug, Error)]
+pub enum VmError {
+    /// No data directory was given and none follows from the environment.
+    #[error("cannot tell where to keep data: set TCI_DATA_DIR or HOME")]
+    NoHome,
+    /// No VM has this name or id.
+    #[error("there is no VM `{0}` (`tci vm ls` shows them)")]
+    NotFound(String),
+    /// Several ids start so.
+    #[error("`{prefix}` is the start of {count} VM ids: give more digits")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many VMs match.
+        count: usize,
+    },
+    /// The definition is wrong.
+    #[error("cannot create VM: {}", .0.join("; "))]
+    Invalid(Vec<String>),
+    /// The VM is in a state in which this cannot be done.
+    #[error("VM {id} is {state}")]
+    WrongState {
+        /// Which VM.
+        id: VmId,
+        /// Its state.
+        state: VmState,
+    },
+    /// The supervisor could not start the VM.
+    #[error("cannot start VM {id}: {message}")]
+    Start {
+        /// Which VM.
+        id: VmId,
+        /// What failed, with the end of the hypervisor's own output.
+        message: String,
+    },
+    /// The supervisor does not answer.
+    #[error("cannot reach the supervisor of VM {id} at {}", socket.display())]
+    Unreachable {
+        /// Which VM.
+        id: VmId,
+        /// Its control socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The supervisor refused a call.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status of the answer.
+        status: u16,
+        /// Its text.
+        message: String,
+    },
+    /// The connection to the supervisor broke in the middle of a call.
+    #[error("connection to the supervisor of VM {id} broke while it did `{call}`")]
+    Broken {
+        /// Which VM.
+        id: VmId,
+        /// Which call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The processes of a VM are still there after everything was tried.
+    #[error("VM {id} does not end: {detail}")]
+    Stuck {
+        /// Which VM.
+        id: VmId,
+        /// What still runs.
+        detail: String,
+    },
+    /// The host cannot run VMs.
+    #[error("{what}: {remedy}")]
+    Host {
+        /// What is missing.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// A verb.
+        operation: &'static str,
+        /// Its object.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The image store failed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The agent in the guest failed.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// QEMU refused a command.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+}
+
+/// Names the file operation that failed.
+pub(crate) trait IoContext<T> {
+    fn io(self, operation: &'static str, path: &std::path::Path) -> Result<T, VmError>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn io(self, operation: &'static str, path: &std::path::Path) -> Result<T, VmError> {
+        self.map_err(|source| VmError::Io { operation, path: path.to_owned(), source: source.into() })
+    }
+}

@@ -1,0 +1,146 @@
+//! Processes named so that a reused pid is never mistaken for the process that had it before.
+
+use std::{fs, io};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// One process of one boot of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its pid.
+    pub pid: i32,
+    /// When it started, in clock ticks after boot (proc(5), `stat` field 22).
+    pub start_time: u64,
+    /// `/proc/sys/kernel/random/boot_id` when it started.
+    pub boot_id: String,
+}
+
+/// What happened to a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signalled {
+    /// It was delivered.
+    Sent,
+    /// The process had ended before.
+    Gone,
+}
+
+impl ProcessId {
+    /// The calling process.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn current() -> io::Result<ProcessId> {
+        ProcessId::of(std::process::id().cast_signed())
+    }
+
+    /// The process that has this pid now.
+    ///
+    /// # Errors
+    /// There is none, or `/proc` cannot be read.
+    pub fn of(pid: i32) -> io::Result<ProcessId> {
+        let stat = Stat::read(pid)?;
+        Ok(ProcessId { pid, start_time: stat.start_time, boot_id: boot_id()? })
+    }
+
+    /// Whether the process runs. A zombie has ended: nobody may have reaped it yet (a container's PID 1 may never).
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
+            && Stat::read(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && stat.state != b'Z')
+    }
+
+    /// A descriptor that becomes readable when the process ends; `None` when it has ended.
+    ///
+    /// # Errors
+    /// The kernel refuses (too many descriptors).
+    pub fn open(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(pidfd) => pidfd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Checked after opening: from here on the descriptor cannot change its meaning.
+        Ok(self.is_alive().then_some(pidfd))
+    }
+
+    /// Sends a signal to exactly this process.
+    ///
+    /// # Errors
+    /// The kernel refuses (no permission).
+    pub fn signal(&self, signal: Signal) -> io::Result<Signalled> {
+        let Some(pidfd) = self.open()? else { return Ok(Signalled::Gone) };
+        match pidfd_send_signal(pidfd, signal) {
+            Ok(()) => Ok(Signalled::Sent),
+            Err(rustix::io::Errno::SRCH) => Ok(Signalled::Gone),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// The id of this boot of the machine.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+struct Stat {
+    state: u8,
+    start_time: u64,
+}
+
+impl Stat {
+    fn read(pid: i32) -> io::Result<Stat> {
+        let text = fs::read(format!("/proc/{pid}/stat"))?;
+        Stat::parse(&text)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable /proc/PID/stat"))
+    }
+
+    /// The command name is in parentheses and may itself hold any byte, so fields count from the last `)`.
+    fn parse(text: &[u8]) -> Option<Stat> {
+        let after = text.iter().rposition(|byte| *byte == b')')? + 2;
+        let rest = std::str::from_utf8(text.get(after..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Stat { state, start_time })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_not() {
+        let me = ProcessId::current().unwrap();
+        assert!(me.is_alive());
+        assert!(!ProcessId { start_time: me.start_time + 1, ..me.clone() }.is_alive());
+        assert!(!ProcessId { boot_id: "another boot".into(), ..me }.is_alive());
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let id = ProcessId::of(child.id().cast_signed()).unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None)
+            .unwrap();
+        assert!(!id.is_alive());
+        child.wait().unwrap();
+        assert_eq!(id.signal(Signal::TERM).unwrap(), Signalled::Gone);
+    }
+
+    #[test]
+    fn a_command_name_with_parentheses_is_read() {
+        let mut text = b"1 (a) b (c) S".to_vec();
+        for field in 4..=52 {
+            text.extend_from_slice(format!(" {field}").as_bytes());
+        }
+        let stat = Stat::parse(&text).unwrap();
+        assert_eq!((stat.state, stat.start_time), (b'S', 22));
+    }
+}

@@ -1,0 +1,240 @@
+//! What was run in the guest: each execution's frames in a file, written as they arrive and read by offset.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Paths, VmError, VmId,
+    agent::{AgentClient, AgentExec, AgentInput},
+    error::IoContext as _,
+    protocol::{
+        frame::{self, Decoder, Tag},
+        message::ExecRequest,
+    },
+};
+
+/// One entry of the list of executions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionInfo {
+    /// Its id.
+    pub id: String,
+    /// Program and arguments. The environment is not kept: it may hold secrets.
+    pub argv: Vec<String>,
+    /// When it was asked for, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Bytes of frames so far.
+    pub output_bytes: u64,
+    /// Whether the last frame is written.
+    pub finished: bool,
+}
+
+/// How far an execution's file is written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    written: u64,
+    finished: bool,
+}
+
+/// One execution.
+#[derive(Debug)]
+pub(super) struct Execution {
+    id: String,
+    argv: Vec<String>,
+    started_at_ms: u64,
+    path: PathBuf,
+    progress: watch::Sender<Progress>,
+    pub(super) input: AgentInput,
+}
+
+/// All executions of a VM's present life.
+#[derive(Clone, Debug)]
+pub(super) struct Executions {
+    directory: PathBuf,
+    // Std mutex: looked up and inserted into, never held across an await.
+    all: Arc<Mutex<BTreeMap<String, Arc<Execution>>>>,
+    writers: TaskTracker,
+    vm_end: watch::Sender<Option<String>>,
+}
+
+/// Read at once from an execution's file; large enough that the system call does not count.
+const READ_SIZE: usize = 256 * 1024;
+
+impl Executions {
+    pub(super) fn open(paths: &Paths, id: &VmId) -> Result<Executions, VmError> {
+        let directory = paths.vm(id).join("exec");
+        fs::create_dir_all(&directory).io("create", &directory)?;
+        let (vm_end, _) = watch::channel(None);
+        Ok(Executions { directory, all: Arc::default(), writers: TaskTracker::new(), vm_end })
+    }
+
+    /// Starts a process in the guest and writes its frames from now on, whoever reads them.
+    pub(super) async fn start(
+        &self,
+        agent: &AgentClient,
+        request: &ExecRequest,
+    ) -> Result<Arc<Execution>, VmError> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let directory = self.directory.join(&id);
+        fs::create_dir(&directory).io("create", &directory)?;
+        let path = directory.join("output");
+        let file = File::create_new(&path).io("create", &path)?;
+        let (output, input) = agent.exec(request).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let execution = Arc::new(Execution {
+            id: id.clone(),
+            argv: request.argv.clone(),
+            started_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            path,
+            progress: watch::Sender::new(Progress::default()),
+            input,
+        });
+        self.lock().insert(id, Arc::clone(&execution));
+        let writer =
+            Writer { execution: Arc::clone(&execution), file, decoder: Decoder::new(), finished: false };
+        self.writers.spawn(writer.run(output, self.vm_end.subscribe()));
+        Ok(execution)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Execution>> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(super) fn list(&self) -> Vec<ExecutionInfo> {
+        self.lock().values().map(|execution| execution.info()).collect()
+    }
+
+    /// Gives every unfinished execution its last frame.
+    pub(super) async fn vm_ended(&self, why: &str) {
+        self.vm_end.send_replace(Some(why.to_owned()));
+        self.writers.close();
+        self.writers.wait().await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Execution>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Execution {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn info(&self) -> ExecutionInfo {
+        let progress = *self.progress.borrow();
+        ExecutionInfo {
+            id: self.id.clone(),
+            argv: self.argv.clone(),
+            started_at_ms: self.started_at_ms,
+            output_bytes: progress.written,
+            finished: progress.finished,
+        }
+    }
+
+    /// The frames from `offset` on as they are written; ends after the last one. Memory: one read.
+    pub(super) fn follow(
+        self: Arc<Self>,
+        offset: u64,
+    ) -> std::io::Result<impl futures_util::Stream<Item = std::io::Result<Bytes>> + use<>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let progress = self.progress.subscribe();
+        let state = (file, offset, progress);
+        Ok(futures_util::stream::try_unfold(state, |(mut file, offset, mut progress)| async move {
+            let Ok(now) = progress.wait_for(|now| now.written > offset || now.finished).await.map(|now| *now)
+            else {
+                return Ok(None);
+            };
+            let ahead = usize::try_from(now.written.saturating_sub(offset)).unwrap_or(usize::MAX);
+            if ahead == 0 {
+                return Ok(None);
+            }
+            let mut buffer = vec![0; ahead.min(READ_SIZE)];
+            // From the page cache: it was written moments ago, so this does not hold up the loop.
+            file.read_exact(&mut buffer)?;
+            let offset = offset + buffer.len() as u64;
+            Ok(Some((Bytes::from(buffer), (file, offset, progress))))
+        }))
+    }
+}
+
+struct Writer {
+    execution: Arc<Execution>,
+    file: File,
+    decoder: Decoder,
+    finished: bool,
+}
+
+impl Writer {
+    async fn run(mut self, mut output: AgentExec, mut vm_end: watch::Receiver<Option<String>>) {
+        let why = loop {
+            let chunk = tokio::select! {
+                biased;
+                chunk = output.next_chunk() => chunk,
+                end = vm_end.wait_for(Option::is_some) => {
+                    break end.ok().and_then(|end| end.clone()).unwrap_or_default();
+                }
+            };
+            match chunk {
+                Ok(Some(bytes)) => {
+                    if let Err(error) = self.write(&bytes) {
+                        // Without a place for its output the process cannot go on: dropping `output` kills it.
+                        break format!("cannot store its output: {error}");
+                    }
+                }
+                Ok(None) if self.finished => return self.publish(0),
+                Ok(None) => break "the agent ended the exchange early".to_owned(),
+                Err(error) => {
+                    // Most often the VM has just ended; its loop knows why.
+                    let ended = tokio::time::timeout(
+                        std::time::Duration::from_secs(1),
+                        vm_end.wait_for(Option::is_some),
+                    );
+                    let known = ended.await.ok().and_then(|end| end.ok()).and_then(|end| end.clone());
+                    break known.unwrap_or_else(|| error.to_string());
+                }
+            }
+        };
+        self.finished = true;
+        let mut last = Vec::new();
+        frame::encode(Tag::Lost, why.as_bytes(), &mut last);
+        if let Err(error) = self.file.write_all(&last) {
+            tracing::error!("cannot write the end of execution {}: {error}", self.execution.id);
+            return self.publish(0);
+        }
+        self.publish(last.len());
+    }
+
+    /// The frames are only looked at to know which is the last.
+    fn write(&mut self, bytes: &Bytes) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.decoder.push(bytes);
+        loop {
+            match self.decoder.next() {
+                Ok(Some((tag, _))) => self.finished |= tag.is_last(),
+                Ok(None) => break,
+                Err(error) => return Err(std::io::Error::other(error)),
+            }
+        }
+        self.publish(bytes.len());
+        Ok(())
+    }
+
+    fn publish(&self, more: usize) {
+        self.execution.progress.send_modify(|progress| {
+            progress.written += more as u64;
+            progress.finished = self.finished;
+        });
+    }
+}

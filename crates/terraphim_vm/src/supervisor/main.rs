@@ -1,0 +1,72 @@
+//! From the command line to the loop.
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use super::{SupervisorArgs, lifeline::Lifeline, run, start};
+use crate::VmError;
+
+/// The supervisor's whole life. To be called first thing in the program, before any thread exists: it forks, so that
+/// it is nobody's child, and makes a session of its own, so that no terminal can end it.
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    let Some(args) = SupervisorArgs::from_os_args(args) else { return ExitCode::from(2) };
+    match detach() {
+        Ok(Role::Starter) => return ExitCode::SUCCESS,
+        Ok(Role::Supervisor) => {}
+        Err(error) => {
+            tracing::error!("cannot detach: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut lifeline = Lifeline::take(&args);
+    match supervise(&args, &mut lifeline) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = chain(&error);
+            tracing::error!("{message}");
+            lifeline.send(&super::Readiness::Failed(message));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Role {
+    Starter,
+    Supervisor,
+}
+
+fn detach() -> io::Result<Role> {
+    // SAFETY: the process has one thread, so the child may go on as any process may.
+    match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {}
+        _ => return Ok(Role::Starter),
+    }
+    rustix::process::setsid()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::chdir("/")?;
+    Ok(Role::Supervisor)
+}
+
+fn supervise(args: &SupervisorArgs, lifeline: &mut Lifeline) -> Result<(), VmError> {
+    // One thread: the hypervisor's life hangs on the thread that starts it (see `Machine::spawn`).
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| VmError::Io { operation: "start the runtime in", path: "/".into(), source })?;
+    runtime.block_on(async {
+        let Some(started) = start::start(args, lifeline).await? else { return Ok(()) };
+        run::run(started).await
+    })
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,26 @@
+//! The process that owns one VM.
+//!
+//! It takes the VM's lock for its life, claims the registry row, starts the hypervisor, answers on the control socket
+//! and ends when the hypervisor has ended. Nobody else writes the row meanwhile.
+//!
+//! [`main`] detaches and runs [start`, the straight line up to `Running`, then [`run`](run), the one loop of
+//! the process. [`control`] is the HTTP API on the socket, [`executions`] keeps what ran in the guest.
+
+mod args;
+mod control;
+mod executions;
+mod files;
+mod lifeline;
+mod main;
+mod run;
+mod start;
+mod stop;
+
+pub use args::SupervisorArgs;
+pub use control::{ExecutionInfo, VmStatus};
+pub use main::main;
+pub use stop::{StopOptions, StopReport, StopStep};
+
+pub(crate) use control::{EXEC_ID_HEADER, OUTPUT_OFFSET_QUERY, SignalRequest};
+pub(crate) use files::VmLock;
+pub(crate) use lifeline::{Readiness, SUBCOMMAND};

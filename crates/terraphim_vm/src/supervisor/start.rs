@@ -1,0 +1,177 @@
+//! The straight line from nothing to a running hypervisor. Whatever fails, dropping what was made so far undoes it.
+
+use std::{fs, path::Path, process::Child, sync::Arc, time::Duration};
+
+use tokio::{net::UnixStream, sync::mpsc};
+
+use super::{
+    SupervisorArgs,
+    executions::Executions,
+    files::{Socket, VmLock},
+    lifeline::{Lifeline, Readiness},
+    stop::KillOnDrop,
+};
+use crate::{
+    Paths, ProcessId, VmError,
+    driver::{
+        accelerator::Accelerator,
+        qemu::{self, Machine},
+        qmp::{Qmp, QmpEvent},
+    },
+    error::IoContext as _,
+    image::ImageStore,
+    registry::{Claim, EndReason, Registry, VmEnd, VmRecord, VmState},
+};
+
+/// A running hypervisor and everything that goes with it.
+pub(super) struct Started {
+    pub(super) paths: Paths,
+    pub(super) registry: Arc<Registry>,
+    pub(super) claim: Claim,
+    pub(super) record: VmRecord,
+    pub(super) owner: Option<ProcessId>,
+    pub(super) socket: Socket,
+    pub(super) child: KillOnDrop,
+    pub(super) hypervisor: ProcessId,
+    pub(super) qmp: Qmp,
+    pub(super) qmp_events: mpsc::Receiver<QmpEvent>,
+    pub(super) agent: std::os::unix::net::UnixStream,
+    pub(super) executions: Executions,
+    pub(super) accelerator: Accelerator,
+    pub(super) lock: VmLock,
+}
+
+/// Events between two looks of the loop; a guest that causes more has its own events dropped.
+const EVENT_BACKLOG: usize = 64;
+
+/// Starts the VM and tells the starter how it went. `None`: there was nothing to do.
+pub(super) async fn start(
+    args: &SupervisorArgs,
+    lifeline: &mut Lifeline,
+) -> Result<Option<Started>, VmError> {
+    let Some(lock) = VmLock::try_take(&args.paths, &args.id)? else {
+        lifeline.send(&Readiness::AlreadyOwned);
+        return Ok(None);
+    };
+    let registry = Arc::new(Registry::read_write(&args.paths.registry())?);
+    let me = ProcessId::current().io("read", Path::new("/proc/self/stat"))?;
+    let socket_path = |epoch| args.paths.socket(&args.id, epoch);
+    let claimed = registry.claim(&args.id, &me, args.owner.as_ref(), socket_path)?;
+    let record = registry.get(&args.id)?;
+    let (Some((claim, socket)), Some(record)) = (claimed, record) else {
+        lifeline.send(&Readiness::NoSuchVm);
+        return Ok(None);
+    };
+    let started = build(args, lock, Arc::clone(&registry), claim.clone(), record, &socket).await;
+    match started {
+        Ok(started) => {
+            lifeline.send(&Readiness::Running);
+            Ok(Some(started))
+        }
+        Err(error) => {
+            let end = VmEnd { detail: error.to_string(), ..VmEnd::of(EndReason::StartFailed) };
+            registry.set_ended(&claim, VmState::Failed, &end)?;
+            Err(error)
+        }
+    }
+}
+
+async fn build(
+    args: &SupervisorArgs,
+    lock: VmLock,
+    registry: Arc<Registry>,
+    claim: Claim,
+    record: VmRecord,
+    socket: &Path,
+) -> Result<Started, VmError> {
+    let socket = Socket::bind(socket)?;
+    let directory = args.paths.vm(&args.id);
+    fs::create_dir_all(&directory).io("create", &directory)?;
+    let accelerator = Accelerator::detect(&args.paths.cache())?;
+    let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator)?;
+    let process = child.0.as_ref().map_or(0, Child::id).cast_signed();
+    // A hypervisor that has ended by now is found dead below, with its own words as the reason.
+    let hypervisor = ProcessId::of(process).io("read", Path::new("/proc"))?;
+    registry.set_hypervisor(&claim, &hypervisor)?;
+    let (event_sender, qmp_events) = mpsc::channel(EVENT_BACKLOG);
+    let qmp = match Qmp::connect(qmp_stream, event_sender).await {
+        Ok(qmp) => qmp,
+        Err(error) => return Err(died(args, &directory, &mut child, error)),
+    };
+    registry.set_state(&claim, VmState::Running)?;
+    let executions = Executions::open(&args.paths, &args.id)?;
+    Ok(Started {
+        paths: args.paths.clone(),
+        registry,
+        claim,
+        record,
+        owner: args.owner.clone(),
+        socket,
+        child,
+        hypervisor,
+        qmp,
+        qmp_events,
+        agent,
+        executions,
+        accelerator,
+        lock,
+    })
+}
+
+type Spawned = (KillOnDrop, UnixStream, std::os::unix::net::UnixStream);
+
+fn spawn(
+    args: &SupervisorArgs,
+    record: &VmRecord,
+    directory: &Path,
+    accelerator: &Accelerator,
+) -> Result<Spawned, VmError> {
+    let image = ImageStore::open(&args.paths.images())?.resolve(&record.spec.image)?;
+    let scratch = directory.join("scratch.qcow2");
+    if !scratch.exists() {
+        let base = crate::image::scratch_base(&args.paths.cache(), record.spec.disk_mib)?;
+        crate::image::create_overlay(&base, &scratch)?;
+    }
+    let spawned = Machine {
+        id: &args.id,
+        spec: &record.spec,
+        kernel: &image.kernel,
+        initrd: &image.initrd()?,
+        rootfs: &image.rootfs,
+        rootfs_format: &image.rootfs_format,
+        scratch: &scratch,
+        console: &directory.join("console.log"),
+        log: &directory.join("qemu.log"),
+        accelerator,
+    }
+    .spawn()?;
+    let path = Path::new(qemu::PROGRAM);
+    let child = KillOnDrop(Some(spawned.child));
+    spawned.qmp.set_nonblocking(true).io("use the control connection of", path)?;
+    spawned.agent.set_nonblocking(true).io("use the agent connection of", path)?;
+    let qmp = UnixStream::from_std(spawned.qmp).io("use the control connection of", path)?;
+    Ok((child, qmp, spawned.agent))
+}
+
+/// The reason of a hypervisor that ended before it answered: its own words where it left some.
+fn died(args: &SupervisorArgs, directory: &Path, child: &mut KillOnDrop, error: crate::QmpError) -> VmError {
+    let tail = qemu::log_tail(&directory.join("qemu.log"));
+    let status = child.0.as_mut().and_then(|child| wait_briefly(child));
+    let message = match (status, tail.is_empty()) {
+        (Some(status), false) => format!("QEMU ended with {status}: {tail}"),
+        (Some(status), true) => format!("QEMU ended with {status} and said nothing"),
+        (None, _) => return error.into(),
+    };
+    VmError::Start { id: args.id.clone(), message }
+}
+
+/// The connection ends a moment before the process does.
+fn wait_briefly(child: &mut Child) -> Option<std::process::ExitStatus> {
+    const MOMENT: Duration = Duration::from_millis(500);
+    let pid = rustix::process::Pid::from_child(child);
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    let limit = rustix::time::Timespec::try_from(MOMENT).ok()?;
+    let mut wait = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut wait, Some(&limit)).ok()?;
+    child.try_wait().ok().flatten()
+}

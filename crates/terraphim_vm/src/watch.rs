@@ -1,0 +1,67 @@
+//! Notices of changes to a database.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::Path,
+};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use tokio::io::unix::AsyncFd;
+
+use crate::error::{IoContext as _, VmError};
+
+/// Lets the runtime watch a descriptor.
+pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and the runtime owns it.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+}
+
+/// Wakes when a SQLite database in WAL mode is written to.
+///
+/// The directory is watched, because the log file comes and goes with the connections.
+pub(crate) struct Watch {
+    fd: AsyncFd<OwnedFd>,
+    log: OsString,
+}
+
+impl Watch {
+    /// Watches the database at `path`, whose directory must exist.
+    pub(crate) fn new(path: &Path) -> Result<Watch, VmError> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&fd, directory, what).io("watch", directory)?;
+        let mut log = path.file_name().unwrap_or_default().to_owned();
+        log.push("-wal");
+        Ok(Watch { fd: watched(fd).io("watch", directory)?, log })
+    }
+
+    /// Returns after the next change. Changes between two calls count as one.
+    ///
+    /// # Cancel safety
+    /// A change is not lost: it is either returned or still unread.
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let mut relevant = false;
+            let mut reader = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
+            loop {
+                match reader.next() {
+                    Ok(event) => {
+                        relevant |= event.events().contains(ReadFlags::QUEUE_OVERFLOW)
+                            || event.file_name().is_some_and(|name| name.to_bytes() == self.log.as_bytes());
+                    }
+                    Err(rustix::io::Errno::WOULDBLOCK) => break,
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            ready.clear_ready();
+            if relevant {
+                return Ok(());
+            }
+        }
+    }
+}
