@@ -32,6 +32,9 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do about it, if known.
     pub hint: Option<String>,
+    /// For an error in a called workflow: the calls that led there, innermost first, in GitHub's words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub called_from: Vec<String>,
 }
 
 impl Diagnostic {
@@ -44,6 +47,7 @@ impl Diagnostic {
             col: span.col,
             message: message.into(),
             hint: None,
+            called_from: Vec::new(),
         }
     }
 
@@ -64,6 +68,9 @@ impl Diagnostic {
 /// Prints GitHub's form: `path (Line: 3, Col: 5): text`.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for call in self.called_from.iter().rev() {
+            write!(f, "{call} ")?;
+        }
         if !self.file.is_empty() {
             f.write_str(&self.file)?;
         }

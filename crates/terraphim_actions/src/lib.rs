@@ -2,4 +2,9 @@
 
 pub mod diagnostic;
 pub mod expr;
+pub mod matrix;
+mod schema;
 pub mod span;
+pub mod template;
+pub mod workflow;
+mod yaml;

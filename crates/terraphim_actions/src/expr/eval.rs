@@ -163,7 +163,9 @@ impl<'a> Evaluator<'a> {
         }
         match (function, values.as_slice()) {
             (Function::Contains, [text, item]) => Ok(Value::Bool(contains(text, item))),
-            (Function::StartsWith, [text, part]) => Ok(Value::Bool(match_texts(text, part, fold::starts_with))),
+            (Function::StartsWith, [text, part]) => {
+                Ok(Value::Bool(match_texts(text, part, fold::starts_with)))
+            }
             (Function::EndsWith, [text, part]) => Ok(Value::Bool(match_texts(text, part, fold::ends_with))),
             (Function::FromJson, [text]) => json::from_json(&text.to_text()),
             (Function::ToJson, [value]) => {

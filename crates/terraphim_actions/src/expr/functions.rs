@@ -141,7 +141,11 @@ impl Functions for NoFunctions {
 }
 
 /// Calls a function that asks about the run.
-pub(super) fn call(functions: &dyn Functions, function: Function, args: &[Value]) -> Result<Value, ExprError> {
+pub(super) fn call(
+    functions: &dyn Functions,
+    function: Function,
+    args: &[Value],
+) -> Result<Value, ExprError> {
     let texts: Vec<String> = args.iter().map(|arg| arg.to_text().into_owned()).collect();
     match function {
         Function::Always => Ok(Value::Bool(true)),

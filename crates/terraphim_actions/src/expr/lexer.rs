@@ -86,9 +86,7 @@ impl TokenKind {
         match self {
             Self::StartIndex | Self::Dereference => last.is_some_and(Self::ends_path),
             Self::StartParameters => last == Some(Self::Function),
-            Self::EndParameters => {
-                last.is_some_and(|k| k == Self::StartParameters || k.ends_operand())
-            }
+            Self::EndParameters => last.is_some_and(|k| k == Self::StartParameters || k.ends_operand()),
             Self::EndGroup | Self::EndIndex | Self::Separator => last.is_some_and(Self::ends_operand),
             Self::Wildcard => matches!(last, Some(Self::StartIndex | Self::Dereference)),
             Self::PropertyName => last == Some(Self::Dereference),

@@ -37,7 +37,13 @@ impl Memory {
 
     /// Books `bytes` at `level`. With `trim`, what deeper levels held is free again: it went into
     /// this result.
-    pub(super) fn add(&mut self, level: usize, bytes: usize, trim: bool, root: &Node) -> Result<(), ExprError> {
+    pub(super) fn add(
+        &mut self,
+        level: usize,
+        bytes: usize,
+        trim: bool,
+        root: &Node,
+    ) -> Result<(), ExprError> {
         if trim && self.levels.len() > level + 1 {
             let freed: usize = self.levels.drain(level + 1..).sum();
             self.total -= freed;

@@ -59,7 +59,8 @@ impl<'a> Parser<'a> {
             self.last = Some(token);
         }
         let Some(last) = self.last else { return Ok(None) };
-        let closes = matches!(last.kind, TokenKind::EndGroup | TokenKind::EndIndex | TokenKind::EndParameters);
+        let closes =
+            matches!(last.kind, TokenKind::EndGroup | TokenKind::EndIndex | TokenKind::EndParameters);
         if self.lexer.has_unclosed() || (last.kind.is_operator() && !closes) {
             return Err(self.error("Unexpected end of expression", last));
         }

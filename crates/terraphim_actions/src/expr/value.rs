@@ -244,9 +244,7 @@ impl Object {
 
     /// Keys as written, with their values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries
-            .iter()
-            .map(|(key, entry)| (entry.written.as_deref().unwrap_or(key), &entry.value))
+        self.entries.iter().map(|(key, entry)| (entry.written.as_deref().unwrap_or(key), &entry.value))
     }
 
     /// The values in order.

@@ -1,0 +1,22 @@
+//! Workflow files: reading them, and their typed model.
+
+mod call;
+mod checks;
+mod condition;
+mod convert;
+pub(crate) mod ids;
+mod lint;
+mod load;
+mod model;
+pub mod needs;
+mod options;
+mod permissions;
+mod steps;
+mod triggers;
+
+pub use load::Loader;
+pub use model::{Call, CallSecrets, CalledWorkflow, Condition, Job, Step, StepKind, Workflow};
+pub use options::Options;
+pub use permissions::{Level, Permissions, Violation};
+pub use steps::Uses;
+pub use triggers::{DispatchInput, Patterns, Schedule, Trigger, Triggers};
