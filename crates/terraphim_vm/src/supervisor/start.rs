@@ -129,7 +129,7 @@ fn spawn(
     let image = ImageStore::open(&args.paths.images())?.resolve(&record.spec.image)?;
     let scratch = directory.join("scratch.qcow2");
     if !scratch.exists() {
-        let base = crate::image::scratch_base(&args.paths.cache(), record.spec.disk_mib)?;
+        let base = crate::image::scratch_base(&args.paths.cache(), u64::from(record.spec.disk_mib))?;
         crate::image::create_overlay(&base, &scratch)?;
     }
     let spawned = Machine {
@@ -138,7 +138,7 @@ fn spawn(
         kernel: &image.kernel,
         initrd: &image.initrd()?,
         rootfs: &image.rootfs,
-        rootfs_format: &image.rootfs_format,
+        rootfs_format: image.rootfs_format.as_str(),
         scratch: &scratch,
         console: &directory.join("console.log"),
         log: &directory.join("qemu.log"),

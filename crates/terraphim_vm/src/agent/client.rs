@@ -1,0 +1,292 @@
+//! The calls.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
+use h2::{RecvStream, SendStream, client::SendRequest};
+use http::{Method, Request, Response};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    AgentError, AgentExec, AgentInput,
+    exec::{Sender, send},
+};
+use crate::protocol::{
+    GENERATION, call,
+    handshake::{HELLO, READY, Scanner, message},
+    message::{AgentInfo, Configure, ExecRequest, Shutdown, View},
+};
+
+/// What one stream may have under way: bulk output is limited by the guest, not by waiting for us.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// What all streams may have under way together: a stalled one leaves room for the others.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Large frames cost the emulated guest less.
+const FRAME_SIZE: u32 = 1 << 20;
+/// Calls that only make a system call or two; a guest with every core busy needs a fraction of this.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// A connection to an agent. Clones share it; any number of calls may be under way.
+#[derive(Clone)]
+pub struct AgentClient {
+    requests: SendRequest<Bytes>,
+    /// Moves the connection's bytes; ends with the last clone.
+    _connection: Arc<AbortOnDropHandle<()>>,
+}
+
+impl std::fmt::Debug for AgentClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AgentClient")
+    }
+}
+
+impl AgentClient {
+    /// Shakes hands as soon as the guest is up, for at most `limit`.
+    ///
+    /// # Errors
+    /// The agent is silent or of another generation, or the connection ends.
+    pub async fn connect(stream: UnixStream, limit: Duration) -> Result<AgentClient, AgentError> {
+        let stream = timeout(limit, shake_hands(stream)).await.map_err(|_| AgentError::Silent(limit))??;
+        let broken = |source| AgentError::Broken { call: "connect", source };
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_SIZE)
+            .handshake(stream)
+            .await
+            .map_err(broken)?;
+        let connection = tokio::spawn(async move {
+            // Its error reaches every call that is under way.
+            let _ = connection.await;
+        });
+        Ok(AgentClient { requests, _connection: Arc::new(AbortOnDropHandle::new(connection)) })
+    }
+
+    /// Asks for a sign of life.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub async fn ping(&self) -> Result<(), AgentError> {
+        self.short("ping", Method::GET, call::PING, None).await.map(drop)
+    }
+
+    /// What the agent says about itself.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub async fn info(&self) -> Result<AgentInfo, AgentError> {
+        let body = self.short("info", Method::GET, call::INFO, None).await?;
+        parse("info", &body)
+    }
+
+    /// Tells the guest what only the host knows.
+    ///
+    /// # Errors
+    /// The guest cannot apply it.
+    pub async fn configure(&self, settings: &Configure) -> Result<(), AgentError> {
+        self.short("configure", Method::POST, call::CONFIGURE, Some(json(settings))).await.map(drop)
+    }
+
+    /// Makes a view.
+    ///
+    /// # Errors
+    /// A mount of it fails, or its name is taken.
+    pub async fn create_view(&self, view: &View) -> Result<(), AgentError> {
+        self.short("create view", Method::POST, call::VIEWS, Some(json(view))).await.map(drop)
+    }
+
+    /// Removes a view.
+    ///
+    /// # Errors
+    /// There is no such view.
+    pub async fn remove_view(&self, name: &str) -> Result<(), AgentError> {
+        let path = format!("{}/{name}", call::VIEWS);
+        self.short("remove view", Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Ends the guest; its processes get `grace` between `SIGTERM` and `SIGKILL`. An answer may never come.
+    ///
+    /// # Errors
+    /// The connection breaks before the answer, which is also how success can look.
+    pub async fn shutdown(&self, grace: Duration) -> Result<(), AgentError> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let body = json(&Shutdown { grace_ms });
+        self.short("shutdown", Method::POST, call::SHUTDOWN, Some(body)).await.map(drop)
+    }
+
+    /// Runs a process: its output and its input.
+    ///
+    /// # Errors
+    /// The agent refuses the request or the connection breaks.
+    pub async fn exec(&self, request: &ExecRequest) -> Result<(AgentExec, AgentInput), AgentError> {
+        let (response, body) = self.open("exec", Method::POST, call::EXEC, false).await?;
+        let sender = Arc::new(Sender::new(body));
+        sender.request(&json(request))?;
+        let response = response.await.map_err(|source| AgentError::Broken { call: "exec", source })?;
+        let output = accept("exec", response).await?;
+        Ok((AgentExec::new(output, Arc::clone(&sender)), AgentInput::new(sender)))
+    }
+
+    /// Unpacks a tar stream; `query` is `path=DIRECTORY` and may add `owner=USER`, percent-encoded.
+    ///
+    /// # Errors
+    /// The stream cannot be read or is no archive, or the guest cannot write it.
+    pub async fn upload(
+        &self,
+        query: &str,
+        stream: impl Stream<Item = io::Result<Bytes>>,
+    ) -> Result<(), AgentError> {
+        let path = format!("{}?{query}", call::FILES);
+        let (response, mut body) = self.open("upload", Method::PUT, &path, false).await?;
+        let mut stream = pin!(stream);
+        // The guest may refuse before it has seen everything: its answer is what counts then.
+        let pump = async {
+            while let Some(chunk) = stream.try_next().await.map_err(AgentError::Source)? {
+                if !send(&mut body, chunk).await {
+                    return Ok(());
+                }
+            }
+            let _ = body.send_data(Bytes::new(), true);
+            Ok(())
+        };
+        let mut response = pin!(response);
+        let answer = tokio::select! {
+            answer = &mut response => answer,
+            pumped = pump => { pumped?; response.await }
+        };
+        let response = answer.map_err(|source| AgentError::Broken { call: "upload", source })?;
+        accept("upload", response).await.map(drop)
+    }
+
+    /// A tar stream; `query` is `path=PATH`, percent-encoded.
+    ///
+    /// # Errors
+    /// There is no such path. A stream that breaks in the middle ends in an error.
+    pub async fn download(
+        &self,
+        query: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, AgentError>> + Send + Sync + use<>, AgentError> {
+        let path = format!("{}?{query}", call::FILES);
+        let (response, _) = self.open("download", Method::GET, &path, true).await?;
+        let response = response.await.map_err(|source| AgentError::Broken { call: "download", source })?;
+        let body = accept("download", response).await?;
+        Ok(futures_util::stream::try_unfold(body, |mut body| async move {
+            let chunk = next_chunk("download", &mut body).await?;
+            Ok(chunk.map(|chunk| (chunk, body)))
+        }))
+    }
+
+    /// A call whose answer comes at once and is small.
+    async fn short(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Vec<u8>, AgentError> {
+        let exchange = async {
+            let (response, mut sender) = self.open(call, method, path, body.is_none()).await?;
+            if let Some(body) = body {
+                sender.send_data(body, true).map_err(|source| AgentError::Broken { call, source })?;
+            }
+            let response = response.await.map_err(|source| AgentError::Broken { call, source })?;
+            read_all(call, accept(call, response).await?).await
+        };
+        timeout(CALL_LIMIT, exchange).await.map_err(|_| AgentError::Timeout { call, limit: CALL_LIMIT })?
+    }
+
+    async fn open(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        is_whole: bool,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), AgentError> {
+        let broken = |source| AgentError::Broken { call, source };
+        let request = Request::builder().method(method).uri(format!("http://agent{path}")).body(());
+        let request = request.map_err(|_| AgentError::Refused {
+            call,
+            status: 400,
+            message: "a name in it has characters that no path may have".to_owned(),
+        })?;
+        let mut requests = self.requests.clone().ready().await.map_err(broken)?;
+        requests.send_request(request, is_whole).map_err(broken)
+    }
+}
+
+/// Skips what an earlier connection left and returns the stream at its first byte of HTTP/2.
+async fn shake_hands(mut stream: UnixStream) -> Result<UnixStream, AgentError> {
+    let nonce = *uuid::Uuid::new_v4().as_bytes();
+    stream.write_all(&message(HELLO, GENERATION, &nonce)).await.map_err(AgentError::Connect)?;
+    let mut scanner = Scanner::new(READY);
+    loop {
+        // Byte by byte, so that nothing behind the answer is taken; it is 32 bytes once per connection.
+        let byte = stream.read_u8().await.map_err(AgentError::Connect)?;
+        match scanner.push(byte) {
+            Some((GENERATION, echoed)) if echoed == nonce => return Ok(stream),
+            Some((theirs, echoed)) if echoed == nonce => {
+                return Err(AgentError::Generation { theirs, ours: GENERATION });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The body of a good answer, or the reason of a bad one.
+async fn accept(call: &'static str, response: Response<RecvStream>) -> Result<RecvStream, AgentError> {
+    let status = response.status();
+    let body = response.into_body();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let message = String::from_utf8_lossy(&read_all(call, body).await?).into_owned();
+    Err(AgentError::Refused { call, status: status.as_u16(), message })
+}
+
+/// Answers that are read whole are a few hundred bytes.
+const ANSWER_LIMIT: usize = 1 << 20;
+
+async fn read_all(call: &'static str, mut body: RecvStream) -> Result<Vec<u8>, AgentError> {
+    let mut all = Vec::new();
+    while all.len() < ANSWER_LIMIT {
+        let Some(chunk) = next_chunk(call, &mut body).await? else { break };
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
+
+/// The next bytes; room for as many is given back at once, so at most a window is held by the stream.
+pub(super) async fn next_chunk(
+    call: &'static str,
+    body: &mut RecvStream,
+) -> Result<Option<Bytes>, AgentError> {
+    let chunk = poll_fn(|context| body.poll_data(context)).await;
+    let chunk = chunk.transpose().map_err(|source| AgentError::Broken { call, source })?;
+    if let Some(chunk) = &chunk {
+        body.flow_control()
+            .release_capacity(chunk.len())
+            .map_err(|source| AgentError::Broken { call, source })?;
+    }
+    Ok(chunk)
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    Bytes::from(serde_json::to_vec(value).expect("plain data is JSON"))
+}
+
+fn parse<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, AgentError> {
+    serde_json::from_slice(body).map_err(|source| AgentError::Answer { call, source })
+}

@@ -1,0 +1,9 @@
+//! The host's end of the connection to the agent in a guest: a nonce handshake, then HTTP/2, the host being the client.
+
+mod client;
+mod error;
+mod exec;
+
+pub use client::AgentClient;
+pub use error::AgentError;
+pub use exec::{AgentExec, AgentInput};
