@@ -1,7 +1,10 @@
 //! The GitHub Actions language, without I/O: workflow files, expressions, triggers, plans.
 
+pub mod command;
 pub mod diagnostic;
+pub mod env_file;
 pub mod expr;
+pub mod mask;
 pub mod matrix;
 mod schema;
 pub mod span;

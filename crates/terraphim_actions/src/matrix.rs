@@ -207,7 +207,7 @@ impl<'a> Builder<'a> {
     }
 
     /// All jobs of the matrix, in order.
-    fn configurations(mut self, name: &str) -> Vec<Configuration> {
+    fn configurations(self, name: &str) -> Vec<Configuration> {
         if self.incomplete || !self.limits.errors.is_empty() {
             return Vec::new();
         }

@@ -1,0 +1,223 @@
+//! Hiding secrets in what is shown and stored.
+//!
+//! A [`Masker`] knows the secrets in all forms in which programs print them; a [`MaskStream`] masks
+//! output that comes in pieces, so that a secret cut in two never shows.
+
+mod encode;
+mod stream;
+
+pub use stream::MaskStream;
+
+use aho_corasick::AhoCorasick;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// What a secret is replaced by.
+pub const MASK: &str = "***";
+
+/// A set of secrets.
+#[derive(Clone, Debug, Default)]
+pub struct Masker {
+    patterns: Vec<Pattern>,
+    known: HashSet<String>,
+    automaton: Option<AhoCorasick>,
+}
+
+#[derive(Clone)]
+struct Pattern {
+    bytes: Vec<u8>,
+    /// For every length, the longest proper prefix of the pattern that ends there too.
+    failure: Vec<usize>,
+}
+
+/// Secrets do not show up in debug output.
+impl std::fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// Why a secret cannot be masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MaskError {
+    /// Nothing but white space.
+    #[error("Can't add secret mask for empty string in ##[add-mask] command.")]
+    Empty,
+    /// There are too many or too long secrets to search for.
+    #[error("the secrets take too much memory to search for")]
+    TooMany,
+}
+
+impl Masker {
+    /// A masker without secrets.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a secret: the text without the white space around it, and each of its lines likewise,
+    /// all in every form.
+    ///
+    /// # Errors
+    /// If the secret is empty, or there is too much to search for.
+    pub fn add(&mut self, secret: &str) -> Result<(), MaskError> {
+        self.add_all([secret])
+    }
+
+    /// Adds secrets at once; empty ones are an error only if there is no other.
+    ///
+    /// # Errors
+    /// As [`Masker::add`].
+    pub fn add_all<'a>(&mut self, secrets: impl IntoIterator<Item = &'a str>) -> Result<(), MaskError> {
+        let before = self.patterns.len();
+        let mut seen = false;
+        for secret in secrets {
+            let whole = secret.trim();
+            for part in std::iter::once(whole).chain(whole.split(['\r', '\n']).map(str::trim)) {
+                if !part.is_empty() {
+                    seen = true;
+                    self.add_part(part);
+                }
+            }
+        }
+        if !seen {
+            return Err(MaskError::Empty);
+        }
+        if self.patterns.len() > before {
+            let patterns = self.patterns.iter().map(|pattern| &pattern.bytes);
+            self.automaton = Some(AhoCorasick::new(patterns).map_err(|_| MaskError::TooMany)?);
+        }
+        Ok(())
+    }
+
+    fn add_part(&mut self, part: &str) {
+        for form in std::iter::once(part.to_owned()).chain(encode::forms(part)) {
+            if self.known.insert(form.clone()) {
+                let bytes = form.into_bytes();
+                self.patterns.push(Pattern { failure: failure(&bytes), bytes });
+            }
+        }
+    }
+
+    /// Are there no secrets?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Is a secret in the text?
+    #[must_use]
+    pub fn finds(&self, text: &str) -> bool {
+        self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(text))
+    }
+
+    /// The text with every secret replaced.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut at = 0;
+        for range in self.ranges(text.as_bytes()) {
+            // A pattern is valid UTF-8, so it starts and ends at characters.
+            out.push_str(text.get(at..range.start).unwrap_or_default());
+            out.push_str(MASK);
+            at = range.end;
+        }
+        out.push_str(text.get(at..).unwrap_or_default());
+        out
+    }
+
+    /// Where secrets are. Those that overlap or touch are one range: it becomes one mask, and no
+    /// part of either shows.
+    fn ranges(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let Some(automaton) = &self.automaton else { return Vec::new() };
+        let mut found: Vec<Range<usize>> =
+            automaton.find_overlapping_iter(text).map(|found| found.range()).collect();
+        found.sort_unstable_by_key(|range| range.start);
+        let mut merged: Vec<Range<usize>> = Vec::with_capacity(found.len());
+        for range in found {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+
+    /// How many bytes at the end of `text` may be the beginning of a secret.
+    fn pending(&self, text: &[u8]) -> usize {
+        self.patterns.iter().map(|pattern| pattern.pending(text)).max().unwrap_or(0)
+    }
+}
+
+impl Pattern {
+    /// The longest end of `text` that is a beginning of the pattern, but not all of it.
+    fn pending(&self, text: &[u8]) -> usize {
+        let tail = &text[text.len() - text.len().min(self.bytes.len().saturating_sub(1))..];
+        let mut length = 0;
+        for byte in tail {
+            while length > 0 && self.bytes[length] != *byte {
+                length = self.failure[length];
+            }
+            if self.bytes[length] == *byte {
+                length += 1;
+            }
+        }
+        length
+    }
+}
+
+/// The failure function of Knuth, Morris and Pratt.
+fn failure(pattern: &[u8]) -> Vec<usize> {
+    let mut failure = vec![0; pattern.len() + 1];
+    let mut length = 0;
+    for index in 1..pattern.len() {
+        while length > 0 && pattern[length] != pattern[index] {
+            length = failure[length];
+        }
+        if pattern[length] == pattern[index] {
+            length += 1;
+        }
+        failure[index + 1] = length;
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masker(secrets: &[&str]) -> Masker {
+        let mut masker = Masker::new();
+        masker.add_all(secrets.iter().copied()).expect("secrets");
+        masker
+    }
+
+    #[test]
+    fn secrets_and_their_forms_are_hidden() {
+        let masker = masker(&["  hunter two ", "line one\nline two"]);
+        assert_eq!(masker.mask("a hunter two b"), "a *** b");
+        assert_eq!(masker.mask("x=hunter%20two"), "x=***");
+        // base64 of "user:hunter two"
+        assert_eq!(masker.mask("dXNlcjpodW50ZXIgdHdv"), "dXNlcjpo***");
+        assert_eq!(masker.mask("only line two here"), "only *** here");
+        assert_eq!(masker.mask("hunter"), "hunter");
+    }
+
+    #[test]
+    fn overlapping_and_touching_secrets_are_one_mask() {
+        let masker = masker(&["abcdef", "defghi", "xyz"]);
+        assert_eq!(masker.mask("-abcdefghi-"), "-***-");
+        assert_eq!(masker.mask("-xyzxyz-"), "-***-");
+    }
+
+    #[test]
+    fn an_empty_secret_is_refused() {
+        assert_eq!(Masker::new().add(" \n "), Err(MaskError::Empty));
+    }
+
+    #[test]
+    fn debug_output_shows_nothing() {
+        let text = format!("{:?}", masker(&["hunter2"]).patterns);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
