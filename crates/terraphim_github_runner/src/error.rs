@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::http::HttpError;
 use crate::models::SessionId;
+use crate::workflow::llm_parser::LlmError;
 use crate::workflow::parser::WorkflowProblem;
 
 /// A cause whose type the engine does not know: a provider's or an executor's own error.
@@ -86,6 +88,12 @@ pub enum GitHubRunnerError {
         /// Its time limit.
         after: Duration,
     },
+    /// Setup and steps together took too long.
+    #[error("the workflow did not end within {after:?}")]
+    WorkflowTimedOut {
+        /// Its time limit.
+        after: Duration,
+    },
     /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
@@ -98,6 +106,12 @@ pub enum GitHubRunnerError {
     /// A workflow that cannot be executed as it is written.
     #[error("the workflow cannot be executed")]
     InvalidWorkflow(#[from] WorkflowProblem),
+    /// A VM host did not answer, or not as its API says.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A language model did not answer, or not as it was asked to.
+    #[error(transparent)]
+    Llm(#[from] LlmError),
     /// A provider's or executor's own failure.
     #[error("cannot {operation}")]
     Failed {
@@ -114,4 +128,17 @@ impl GitHubRunnerError {
     pub fn failed(operation: impl Into<String>, source: impl Into<BoxError>) -> Self {
         GitHubRunnerError::Failed { operation: operation.into(), source: source.into() }
     }
+}
+
+/// The error and its causes on one line, for people.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    let mut text = String::new();
+    for cause in causes {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+    }
+    text
 }

@@ -1,16 +1,22 @@
-//! The border between the engine and whatever runs commands in a VM.
+//! The border between the engine and whatever runs commands in a VM, and the executor of a
+//! [`ParsedWorkflow`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::lower;
+use super::parser::ParsedWorkflow;
 use super::process::{Capabilities, Mount, OutputSink, ProcessOutcome, ProcessSpec};
-use crate::error::{GitHubRunnerError, Result};
-use crate::models::SnapshotId;
-use crate::session::Session;
+use super::run::{self, Run};
+use crate::error::{GitHubRunnerError, Result, chain};
+use crate::learning::coordinator::LearningCoordinator;
+use crate::models::{SnapshotId, WorkflowContext, WorkflowResult};
+use crate::session::{Session, SessionManager};
 
 /// Runs commands in the VM of a session.
 ///
@@ -139,5 +145,89 @@ impl Default for WorkflowExecutorConfig {
             default_timeout: Duration::from_secs(300),
             max_execution_time: Duration::from_secs(3600),
         }
+    }
+}
+
+/// Executes [`ParsedWorkflow`]s: each in one session, from setup to cleanup.
+pub struct WorkflowExecutor {
+    executor: Arc<dyn CommandExecutor>,
+    sessions: Arc<SessionManager>,
+    config: WorkflowExecutorConfig,
+    learning: Option<Arc<dyn LearningCoordinator>>,
+}
+
+impl WorkflowExecutor {
+    /// An executor that runs commands through `executor` in VMs of `sessions`.
+    #[must_use]
+    pub fn with_executor(
+        executor: Arc<dyn CommandExecutor>,
+        sessions: Arc<SessionManager>,
+        config: WorkflowExecutorConfig,
+    ) -> Self {
+        WorkflowExecutor { executor, sessions, config, learning: None }
+    }
+
+    /// Tells `learning` about every command, and puts its lessons and suggestions into the results.
+    #[must_use]
+    pub fn with_learning(mut self, learning: Arc<dyn LearningCoordinator>) -> Self {
+        self.learning = Some(learning);
+        self
+    }
+
+    /// The sessions it runs in.
+    #[must_use]
+    pub fn session_manager(&self) -> &Arc<SessionManager> {
+        &self.sessions
+    }
+
+    /// Runs a workflow in a session of its own.
+    ///
+    /// A failed step is a result with `success == false`.
+    ///
+    /// # Errors
+    /// When the workflow or the context is invalid, or no VM could be had: nothing ran then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the current command and ends the session; cleanup commands do not run. Use
+    /// [`execute_workflow_until`](Self::execute_workflow_until) to cancel in good order.
+    pub async fn execute_workflow(
+        &self,
+        workflow: &ParsedWorkflow,
+        context: &WorkflowContext,
+    ) -> Result<WorkflowResult> {
+        self.execute_workflow_until(workflow, context, &CancellationToken::new()).await
+    }
+
+    /// Like [`execute_workflow`](Self::execute_workflow), until `cancel`: then the current command is stopped,
+    /// the remaining steps are skipped and the cleanup commands run.
+    ///
+    /// # Errors
+    /// As [`execute_workflow`](Self::execute_workflow).
+    pub async fn execute_workflow_until(
+        &self,
+        workflow: &ParsedWorkflow,
+        context: &WorkflowContext,
+        cancel: &CancellationToken,
+    ) -> Result<WorkflowResult> {
+        workflow.check()?;
+        let exports = run::exports_of(workflow, context)?;
+        let lease = self.sessions.open(context).await?;
+        let context = WorkflowContext { vm_id: Some(lease.session().vm_id.clone()), ..context.clone() };
+        let run = Run {
+            executor: self.executor.as_ref(),
+            config: &self.config,
+            learning: self.learning.as_deref(),
+            workflow,
+            context: &context,
+            lease: &lease,
+            cancel,
+            exports: &exports,
+        };
+        let result = run.execute().await;
+        if let Err(error) = lease.finish(result.success).await {
+            // The session manager tries again; the run itself is over and its result stands.
+            debug!(session.id = %result.session_id, "{}", chain(&error));
+        }
+        Ok(result)
     }
 }

@@ -88,7 +88,7 @@ fn command_line(spec: &ProcessSpec) -> Result<String> {
             mode = file.mode,
         );
     }
-    text.push_str(&exports(&spec.env)?);
+    text.push_str(&exports(spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?);
     match spec.argv.as_slice() {
         [] => return Err(GitHubRunnerError::failed("run a process", "the command is empty")),
         [shell, flag, script] if shell == "bash" && flag == "-c" => text.push_str(script),
@@ -98,14 +98,11 @@ fn command_line(spec: &ProcessSpec) -> Result<String> {
 }
 
 /// `export` lines for the variables, in order; empty when there are none.
-pub(super) fn exports<N: AsRef<str>, V: AsRef<str>>(
-    variables: impl IntoIterator<Item = impl std::borrow::Borrow<(N, V)>>,
-) -> Result<String> {
+pub(super) fn exports<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<String> {
     let mut text = String::new();
-    for variable in variables {
-        let (name, value) = variable.borrow();
-        check_variable(name.as_ref(), value.as_ref())?;
-        let _ = writeln!(text, "export {}={}", name.as_ref(), quote(value.as_ref()));
+    for (name, value) in variables {
+        check_variable(name, value)?;
+        let _ = writeln!(text, "export {name}={}", quote(value));
     }
     Ok(text)
 }

@@ -1,0 +1,13 @@
+//! A small HTTP client for JSON services: VM hosts and language models.
+
+mod client;
+mod error;
+mod retry;
+#[cfg(test)]
+pub(crate) mod testing;
+mod token;
+
+pub(crate) use client::{Call, HttpClient, Method};
+pub use error::HttpError;
+pub(crate) use retry::Backoff;
+pub use token::Token;
