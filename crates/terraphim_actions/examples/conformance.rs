@@ -1,15 +1,21 @@
 //! The commands that conformance is checked through, as a program of its own:
-//! `conformance expr --batch FILE` prints one answer for each line of FILE.
+//!
+//! - `conformance expr --batch FILE` prints one answer for each line of FILE;
+//! - `conformance check FILE [--as PATH] [--reusable PATH=FILE]... [--option KEY=VALUE]...
+//!   [--emit template-json]` prints the workflow as JSON, or its errors.
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use terraphim_actions::workflow::{Loader, Options, Workflow};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["expr", "--batch", file] => batch(file),
-        _ => Err("usage: conformance expr --batch FILE".into()),
+        ["check", rest @ ..] => check(rest),
+        _ => Err("usage: conformance expr --batch FILE | conformance check FILE [OPTION]...".into()),
     };
     match done {
         Ok(code) => code,
@@ -20,11 +26,50 @@ fn main() -> ExitCode {
     }
 }
 
-fn batch(file: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn batch(file: &str) -> Result<ExitCode, Box<dyn Error>> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for line in std::fs::read_to_string(file)?.lines() {
         writeln!(out, "{}", terraphim_actions::expr::batch_line(line))?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn check(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
+    let (file, rest) = words.split_first().ok_or("check needs a file")?;
+    let mut path = *file;
+    let mut loader = Loader::default();
+    let mut options = Options::default();
+    let mut source = true;
+    for pair in rest.chunks(2) {
+        let [flag, value] = pair else { return Err(format!("{} needs a value", pair[0]).into()) };
+        let key_and_value = || value.rsplit_once('=').ok_or("a value needs the form KEY=VALUE");
+        match *flag {
+            "--as" => path = value,
+            "--emit" if *value == "template-json" => {}
+            "--reusable" => {
+                let (name, file) = key_and_value()?;
+                loader.add(name, &std::fs::read_to_string(file)?);
+            }
+            "--option" => {
+                let (key, value) = key_and_value()?;
+                source = if key == "include-source" { value == "true" } else { source };
+                options.set(key, value)?;
+            }
+            other => return Err(format!("unknown option {other}").into()),
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    match Workflow::load(&std::fs::read_to_string(file)?, path, &loader, &options) {
+        Ok(workflow) => {
+            writeln!(out, "{:#}", workflow.template_json(source))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(errors) => {
+            for error in errors {
+                writeln!(out, "{error}")?;
+            }
+            Ok(ExitCode::from(2))
+        }
+    }
 }

@@ -242,6 +242,7 @@ fn plain_slot<'a>(job: &'a mut Job, key: &str) -> Option<&'a mut Option<Template
 fn empty_job(id: &Template) -> Job {
     Job {
         id: Spanned::new(id.as_str().unwrap_or_default().to_owned(), id.span),
+        file: id.file,
         name: id.clone(),
         needs: Vec::new(),
         condition: condition::success(None),

@@ -4,6 +4,7 @@ mod call;
 mod checks;
 mod condition;
 mod convert;
+mod emit;
 pub(crate) mod ids;
 mod lint;
 mod load;
@@ -16,7 +17,7 @@ mod triggers;
 
 pub use load::Loader;
 pub use model::{Call, CallSecrets, CalledWorkflow, Condition, Job, Step, StepKind, Workflow};
-pub use options::Options;
+pub use options::{OptionError, Options};
 pub use permissions::{Level, Permissions, Violation};
 pub use steps::Uses;
 pub use triggers::{DispatchInput, Patterns, Schedule, Trigger, Triggers};

@@ -41,6 +41,8 @@ pub struct Workflow {
 pub struct Job {
     /// The id: its key in `jobs`.
     pub id: Spanned<String>,
+    /// The file it is in: an index into [`Workflow::files`].
+    pub file: usize,
     /// `name`, or the id.
     pub name: Template,
     /// `needs`: ids of other jobs.

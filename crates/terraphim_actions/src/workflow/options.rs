@@ -1,6 +1,6 @@
 //! What a reader of workflows may be told.
 
-use super::permissions::Permissions;
+use super::permissions::{Level, Permissions};
 
 /// Limits and switches for reading a workflow. The defaults are GitHub's.
 #[derive(Clone, Debug)]
@@ -35,8 +35,59 @@ impl Default for Options {
             max_call_depth: 10,
             max_bytes: 10 * 1024 * 1024,
             skip_calls: false,
-            default_permissions: Permissions::all(super::permissions::Level::Write),
+            default_permissions: Permissions::all(Level::Write),
             allow_snapshot: true,
         }
+    }
+}
+
+/// Why an option cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// There is no such option.
+    #[error("there is no option '{0}'")]
+    Unknown(String),
+    /// The value does not fit.
+    #[error("the option '{key}' cannot be '{value}'")]
+    Value {
+        /// The option.
+        key: String,
+        /// The value.
+        value: String,
+    },
+}
+
+impl Options {
+    /// Sets an option by its name on the command line, such as `max-depth`.
+    ///
+    /// # Errors
+    /// If there is no such option or the value does not fit.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
+        let wrong = || OptionError::Value { key: key.to_owned(), value: value.to_owned() };
+        let number = || value.parse::<usize>().map_err(|_| wrong());
+        let flag = || value.parse::<bool>().map_err(|_| wrong());
+        match key {
+            "max-depth" => self.max_depth = number()?,
+            "max-file-size" => self.max_file_size = number()?,
+            "max-files" => self.max_files = number()?,
+            "max-job-limit" => self.max_jobs = number()?,
+            "max-nested-reusable-workflows-depth" => self.max_call_depth = number()?,
+            "max-result-size" => self.max_bytes = number()?,
+            "skip-reusable-workflows" => self.skip_calls = flag()?,
+            "permissions-policy" => {
+                self.default_permissions = match value {
+                    "LimitedRead" => Permissions::limited_read(),
+                    "Write" => Permissions::all(Level::Write),
+                    _ => return Err(wrong()),
+                }
+            }
+            "experimental-features.snapshot" => self.allow_snapshot = flag()?,
+            // Background steps and the order of the output need no switch.
+            "experimental-features.allowBackgroundSteps" | "include-source" => {
+                flag()?;
+            }
+            _ => return Err(OptionError::Unknown(key.to_owned())),
+        }
+        Ok(())
     }
 }
