@@ -1,0 +1,167 @@
+//! The agent's state, its two ways to start, and its one loop.
+
+use std::{
+    cell::Cell,
+    fs, io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+};
+
+use rustix::io::FdFlags;
+use terraphim_vm_protocol::AGENT_PORT;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{UnixListener, UnixStream},
+    runtime::Runtime,
+    sync::Notify,
+    task::{JoinSet, LocalSet},
+};
+
+use crate::{boot, kmsg, link::Link, port::Port, reaper::Reaper, server, tree::Groups, view::Views};
+
+/// What this process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// PID 1: the machine is its own.
+    Init,
+    /// A guest on somebody's machine: it changes nothing outside its children.
+    Serve,
+}
+
+/// What the calls share. Everything runs on one thread; threads get what they need handed over.
+pub(crate) struct Agent {
+    pub(crate) role: Role,
+    pub(crate) reaper: Arc<Reaper>,
+    pub(crate) groups: Option<Arc<Groups>>,
+    pub(crate) views: Rc<Views>,
+    /// What went wrong during start-up without ending it.
+    pub(crate) warnings: Vec<String>,
+    /// Told when the guest is to end.
+    pub(crate) ending: Notify,
+    numbers: Cell<u64>,
+}
+
+impl Agent {
+    fn new(role: Role, groups: Option<Groups>, warnings: Vec<String>) -> Rc<Agent> {
+        Rc::new(Agent {
+            role,
+            reaper: Arc::default(),
+            groups: groups.map(Arc::new),
+            views: Rc::default(),
+            warnings,
+            ending: Notify::new(),
+            numbers: Cell::new(0),
+        })
+    }
+
+    /// Another number on each call.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.numbers.replace(self.numbers.get() + 1)
+    }
+}
+
+/// Starts the guest and serves it until it is powered off.
+pub(crate) fn run_init() -> ExitCode {
+    let mut booted = match boot::boot() {
+        Ok(booted) => booted,
+        Err(error) => boot::give_up(&format!("cannot start the guest: {error}")),
+    };
+    let groups = Groups::prepare(Path::new("/sys/fs/cgroup"));
+    let groups = groups.map_err(|error| booted.warnings.push(format!("no control groups: {error}"))).ok();
+    for warning in &booted.warnings {
+        kmsg::say(warning);
+    }
+    let agent = Agent::new(Role::Init, groups, booted.warnings);
+    let error = run(agent, async move |agent| {
+        let device = booted.uevents.wait_for("the agent's port", || crate::port::find(AGENT_PORT))?;
+        let mut port = Port::open(&device)?;
+        loop {
+            port.wait_for_host().await?;
+            let mut link = Link::new(&mut port);
+            serve_connections(&mut link, agent).await;
+        }
+    });
+    match error {
+        Ok(()) => boot::give_up("the agent's loop ended"),
+        Err(error) => boot::give_up(&format!("cannot go on: {error}")),
+    }
+}
+
+/// Serves the socket `fd`: a connected one until its end, or every connection that a listening one takes.
+pub(crate) fn run_serve(fd: &str) -> ExitCode {
+    let agent = Agent::new(Role::Serve, None, Vec::new());
+    let served = socket(fd).and_then(|fd| {
+        // What a process leaves behind becomes a child of this process, as it would of PID 1.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        run(agent, async move |agent| serve_socket(fd, agent).await)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            kmsg::say(&format!("cannot serve descriptor {fd}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn socket(fd: &str) -> io::Result<OwnedFd> {
+    let number: RawFd = fd.parse().map_err(|_| io::Error::other("it is not a number"))?;
+    if number <= 2 {
+        return Err(io::Error::other("it is a standard stream"));
+    }
+    // SAFETY: the caller of this program passed the descriptor to it, and nothing here has opened any yet.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    debug_assert_eq!(socket.as_raw_fd(), number);
+    Ok(socket)
+}
+
+async fn serve_socket(socket: OwnedFd, agent: &Rc<Agent>) -> io::Result<()> {
+    if rustix::net::sockopt::socket_acceptconn(&socket)? {
+        let listener = UnixListener::from_std(socket.into())?;
+        loop {
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted?,
+                () = agent.ending.notified() => return Ok(()),
+            };
+            serve_connections(&mut Link::new(stream), agent).await;
+        }
+    }
+    let stream = UnixStream::from_std(socket.into())?;
+    serve_connections(&mut Link::new(stream), agent).await;
+    Ok(())
+}
+
+fn run(agent: Rc<Agent>, work: impl AsyncFnOnce(&Rc<Agent>) -> io::Result<()>) -> io::Result<()> {
+    let runtime: Runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        tokio::task::spawn_local(agent.reaper.clone().run()?);
+        work(&agent).await
+    })
+}
+
+/// Connection after connection on one stream, until its end. What a connection started has ended before the next begins.
+async fn serve_connections<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, agent: &Rc<Agent>) {
+    loop {
+        // An error of the stream is its end: the host is gone, and comes back on a new one if at all.
+        if !link.handshake().await.unwrap_or(false) {
+            return;
+        }
+        let mut calls = JoinSet::new();
+        server::serve(&mut *link, agent, &mut calls).await;
+        while calls.join_next().await.is_some() {}
+        if !link.is_superseded() {
+            return;
+        }
+    }
+}
+
+/// The id of this boot of the machine.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+}

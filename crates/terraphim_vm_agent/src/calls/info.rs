@@ -1,0 +1,37 @@
+//! `GET /v1/info`.
+
+use std::{fs, io};
+
+use rustix::time::{ClockId, clock_gettime};
+use terraphim_vm_protocol::{GENERATION, message::AgentInfo};
+
+use crate::{
+    agent::{self, Agent},
+    body::Refusal,
+};
+
+pub(crate) fn info(agent: &Agent) -> Result<Vec<u8>, Refusal> {
+    let read = |error: io::Error| Refusal::internal(format!("cannot read /proc: {error}"));
+    let info = AgentInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: GENERATION,
+        boot_id: agent::boot_id().map_err(read)?,
+        uptime_ns: uptime_ns(),
+        memory_kib: memory_kib().map_err(read)?,
+        warnings: agent.warnings.clone(),
+    };
+    serde_json::to_vec(&info).map_err(|error| Refusal::internal(error.to_string()))
+}
+
+fn uptime_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    // The clock counts from the boot: both parts are never negative.
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+fn memory_kib() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal"))
+}

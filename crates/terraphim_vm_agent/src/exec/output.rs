@@ -1,0 +1,123 @@
+//! Output: from the pipes to the host, as it comes and no faster than the host takes it.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use terraphim_vm_protocol::frame::{self, Tag};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch::Receiver,
+};
+
+use crate::{
+    body::{BodyWriter, Gone},
+    watch::watch,
+};
+
+/// One read, and so one frame, at most: with its header a quarter of a MiB, the largest HTTP/2 frame in use.
+const CHUNK: usize = 256 * 1024 - frame::HEADER;
+/// Less than this is copied: a chunk that waits for the host then holds no more memory than it has bytes.
+const COPY_BELOW: usize = CHUNK / 4;
+
+struct Output {
+    tag: Tag,
+    file: AsyncFd<OwnedFd>,
+    is_open: bool,
+}
+
+/// Sends what the outputs hold until the tree has `ended` and they are empty. When the host leaves, stops early.
+pub(super) async fn pump(
+    outputs: &mut Vec<(Tag, OwnedFd)>,
+    writer: &mut BodyWriter,
+    mut ended: Receiver<bool>,
+) -> Result<(), Gone> {
+    let mut open = Vec::new();
+    for (tag, file) in outputs.drain(..) {
+        // Fails only when the kernel is out of memory for watching descriptors: nothing can be read then.
+        let file = watch(file, Interest::READABLE).map_err(|_| Gone)?;
+        open.push(Output { tag, file, is_open: true });
+    }
+    let mut buffer = Vec::new();
+    loop {
+        // Read before the outputs are: what is written after the end cannot be of this tree.
+        let is_last = *ended.borrow_and_update();
+        let mut found = false;
+        for output in &mut open {
+            if let Some(chunk) = output.read(&mut buffer) {
+                writer.send(chunk).await?;
+                found = true;
+            }
+        }
+        if found {
+            continue;
+        }
+        if is_last {
+            return Ok(());
+        }
+        let [first, second] = [open.first(), open.get(1)];
+        tokio::select! {
+            () = readable(first) => {}
+            () = readable(second) => {}
+            _ = ended.changed() => {}
+            () = writer.cancelled() => return Err(Gone),
+        }
+    }
+}
+
+/// Returns when there may be something to read; never for an output that is closed or absent.
+async fn readable(output: Option<&Output>) {
+    match output {
+        Some(output) if output.is_open => {
+            if let Ok(mut guard) = output.file.readable().await {
+                guard.clear_ready();
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+impl Output {
+    /// The next frame, if there is something to read now.
+    fn read(&mut self, buffer: &mut Vec<u8>) -> Option<Bytes> {
+        if !self.is_open {
+            return None;
+        }
+        buffer.resize(frame::HEADER + CHUNK, 0);
+        let count = loop {
+            match rustix::io::read(self.file.as_fd(), &mut buffer[frame::HEADER..]) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return None,
+                // A pseudo-terminal fails with EIO when nobody has its other end open; others do not fail.
+                Ok(0) | Err(_) => {
+                    self.is_open = false;
+                    return None;
+                }
+                Ok(count) => break count,
+            }
+        };
+        buffer[..frame::HEADER].copy_from_slice(&frame::header(self.tag, count));
+        let length = frame::HEADER + count;
+        if length < COPY_BELOW {
+            return Some(Bytes::copy_from_slice(&buffer[..length]));
+        }
+        let mut whole = std::mem::take(buffer);
+        whole.truncate(length);
+        Some(whole.into())
+    }
+}
+
+/// Writes as much as fits now. Cancel safe: nothing is written before the wait is over.
+pub(super) async fn write_some(file: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match rustix::io::write(file.as_fd(), bytes) {
+            Ok(count) => return Ok(count),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => file.writable().await?.clear_ready(),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

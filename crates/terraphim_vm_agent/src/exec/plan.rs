@@ -1,0 +1,189 @@
+//! Everything about a process that can be decided before it is made, on the thread that will make it.
+
+use std::{
+    ffi::{CString, NulError},
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use terraphim_vm_protocol::message::{ExecFailed, ExecFailure, ExecRequest, FileWrite};
+
+use super::failed;
+use crate::users::{self, User};
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the child needs, in the form in which the system calls want it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) user: User,
+    /// Whether the child has to become `user`.
+    pub(super) changes_user: bool,
+    pub(super) argv: Vec<CString>,
+    pub(super) env: Vec<CString>,
+    pub(super) cwd: CString,
+    /// Where the program may be, in this order.
+    pub(super) candidates: Vec<CString>,
+}
+
+/// The user that a request names, as the calling thread's mount namespace knows it.
+pub(crate) fn find_user(name: Option<&str>) -> Result<User, ExecFailed> {
+    let found = match name {
+        Some(name) => users::find(name),
+        None => users::own(),
+    };
+    found.map_err(|error| failed(ExecFailure::BadRequest, error.to_string()))
+}
+
+impl Plan {
+    pub(super) fn new(request: &ExecRequest) -> Result<Plan, ExecFailed> {
+        let user = find_user(request.user.as_deref())?;
+        let own = rustix::process::geteuid();
+        if !own.is_root() && own.as_raw() != user.uid {
+            let message = format!("cannot become user `{}`: the agent does not run as root", user.name);
+            return Err(failed(ExecFailure::BadRequest, message));
+        }
+        let Some(program) = request.argv.first().filter(|program| !program.is_empty()) else {
+            return Err(failed(ExecFailure::BadRequest, "argv is empty"));
+        };
+        let env = environment(request, &user);
+        let path = env.iter().rev().find(|(key, _)| key == "PATH").map_or(DEFAULT_PATH, |(_, value)| value);
+        let cwd = request.cwd.as_deref().unwrap_or(&user.home);
+        let c_strings = || -> Result<_, NulError> {
+            Ok((
+                c_strings(request.argv.iter().cloned())?,
+                c_strings(env.iter().map(|(key, value)| format!("{key}={value}")))?,
+                CString::new(cwd)?,
+                c_strings(candidates(program, path).into_iter())?,
+            ))
+        };
+        let (argv, env, cwd, candidates) = c_strings().map_err(|_| {
+            failed(ExecFailure::BadRequest, "argv, env, cwd or user's home contains a NUL character")
+        })?;
+        Ok(Plan { changes_user: own.is_root(), user, argv, env, cwd, candidates })
+    }
+}
+
+fn c_strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, NulError> {
+    texts.map(CString::new).collect()
+}
+
+fn environment(request: &ExecRequest, user: &User) -> Vec<(String, String)> {
+    let mut env = request.env.clone();
+    if request.inherit_env {
+        let terminal = request.terminal.map(|_| ("TERM", "xterm-256color"));
+        let defaults = [
+            ("PATH", DEFAULT_PATH),
+            ("HOME", &*user.home),
+            ("USER", &*user.name),
+            ("LOGNAME", &*user.name),
+            ("SHELL", &*user.shell),
+            ("LANG", "C.UTF-8"),
+        ];
+        for (key, value) in defaults.into_iter().chain(terminal) {
+            if !env.iter().any(|(present, _)| present == key) {
+                env.push((key.to_owned(), value.to_owned()));
+            }
+        }
+    }
+    env
+}
+
+fn candidates(program: &str, path: &str) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    let directory = |entry: &str| if entry.is_empty() { ".".to_owned() } else { entry.to_owned() };
+    path.split(':').map(|entry| format!("{}/{program}", directory(entry))).collect()
+}
+
+/// Makes the calling thread access files as this user. Root's powers return with [`as_root`].
+pub(crate) fn as_user(user: &User) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        set_file_ids(user.uid, user.gid, &user.groups)?;
+    }
+    Ok(())
+}
+
+/// Undoes [`as_user`].
+pub(super) fn as_root() -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        set_file_ids(0, 0, &[])?;
+    }
+    Ok(())
+}
+
+/// The system calls themselves: the C library's versions would change every thread of the process.
+fn set_file_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // setgroups(2) needs root's powers, which setfsuid(2) takes and returns.
+    let become_root = uid == 0;
+    // SAFETY: takes a number; returns the old one and cannot fail otherwise.
+    let set_uid = |uid: u32| unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+    if become_root {
+        set_uid(uid);
+    }
+    // SAFETY: the kernel reads `groups.len()` numbers from the slice.
+    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as for setfsuid.
+    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    set_uid(uid);
+    // Both return the previous value whether or not they worked, so a second call is the only check.
+    if set_uid(u32::MAX) == i64::from(uid) { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// Writes the files of a request as `user`.
+pub(super) fn write_files(user: &User, files: &[FileWrite]) -> Result<(), ExecFailed> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let written = as_user(user)
+        .map_err(|error| format!("cannot act as user `{}`: {error}", user.name))
+        .and_then(|()| files.iter().try_for_each(write_file));
+    as_root().map_err(|error| failed(ExecFailure::Resources, format!("cannot act as root: {error}")))?;
+    written.map_err(|message| failed(ExecFailure::WriteFile, message))
+}
+
+fn write_file(file: &FileWrite) -> Result<(), String> {
+    let path = Path::new(&file.path);
+    if !path.is_absolute() {
+        return Err(format!("cannot write {}: the path is not absolute", file.path));
+    }
+    let write = || {
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
+        // Not readable by others before it has its own permissions.
+        let mut open = fs::OpenOptions::new();
+        let mut target = open.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        target.write_all(file.content.as_bytes())?;
+        target.set_permissions(fs::Permissions::from_mode(file.mode & 0o7777))
+    };
+    write().map_err(|error: io::Error| format!("cannot write {}: {error}", file.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_never_replace_what_the_request_says() {
+        let user = users::find("0").unwrap();
+        let mut request = ExecRequest { env: vec![("HOME".into(), "/x".into())], ..ExecRequest::default() };
+        assert_eq!(environment(&request, &user), request.env);
+        request.inherit_env = true;
+        let env = environment(&request, &user);
+        assert_eq!(env.iter().filter(|(key, _)| key == "HOME").count(), 1);
+        assert!(env.contains(&("PATH".into(), DEFAULT_PATH.into())));
+        assert!(!env.iter().any(|(key, _)| key == "TERM"));
+    }
+
+    #[test]
+    fn programs_are_looked_up_like_a_shell_does() {
+        assert_eq!(candidates("x", "/a::b"), ["/a/x", "./x", "b/x"]);
+        assert_eq!(candidates("./x", "/a"), ["./x"]);
+    }
+}

@@ -1,0 +1,132 @@
+//! Users and groups as `/etc/passwd` and `/etc/group` of the guest say. No name service: the agent is static.
+
+use std::{fmt, fs, io};
+
+/// One line of `/etc/passwd` with the groups that `/etc/group` adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) home: String,
+    pub(crate) shell: String,
+    /// Supplementary groups, `gid` among them.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// No such user, or the files cannot be read.
+#[derive(Debug)]
+pub(crate) enum UserError {
+    Unknown(String),
+    Read(&'static str, io::Error),
+}
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UserError::Unknown(name) => write!(f, "there is no user `{name}` in /etc/passwd"),
+            UserError::Read(file, source) => write!(f, "cannot read {file}: {source}"),
+        }
+    }
+}
+
+/// The user with this name or number; a number without a line in `/etc/passwd` is a user without name and home.
+pub(crate) fn find(name: &str) -> Result<User, UserError> {
+    let passwd = read("/etc/passwd")?;
+    let group = read("/etc/group")?;
+    let mut user = match parse_passwd(&passwd, name) {
+        Some(user) => user,
+        None => nameless(name).ok_or_else(|| UserError::Unknown(name.to_owned()))?,
+    };
+    user.groups = groups_of(&group, &user);
+    Ok(user)
+}
+
+/// The user that this process runs as: root in a guest.
+pub(crate) fn own() -> Result<User, UserError> {
+    find(&rustix::process::geteuid().as_raw().to_string())
+}
+
+/// A missing file is an empty one: an image may have no users but root.
+fn read(path: &'static str) -> Result<String, UserError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(UserError::Read(path, error)),
+    }
+}
+
+fn nameless(name: &str) -> Option<User> {
+    let (uid, home) = match name {
+        "root" | "0" => (0, "/root"),
+        number => (number.parse().ok()?, "/"),
+    };
+    let name = if uid == 0 { "root".to_owned() } else { name.to_owned() };
+    Some(User { name, uid, gid: uid, home: home.to_owned(), shell: "/bin/sh".to_owned(), groups: Vec::new() })
+}
+
+fn parse_passwd(text: &str, wanted: &str) -> Option<User> {
+    let by_name = text.lines().filter_map(passwd_line).find(|user| user.name == wanted);
+    by_name.or_else(|| {
+        let uid: u32 = wanted.parse().ok()?;
+        text.lines().filter_map(passwd_line).find(|user| user.uid == uid)
+    })
+}
+
+fn passwd_line(line: &str) -> Option<User> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let [name, _password, uid, gid, _comment, home, shell] = fields[..] else { return None };
+    Some(User {
+        name: name.to_owned(),
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+        home: if home.is_empty() { "/" } else { home }.to_owned(),
+        shell: if shell.is_empty() { "/bin/sh" } else { shell }.to_owned(),
+        groups: Vec::new(),
+    })
+}
+
+fn groups_of(text: &str, user: &User) -> Vec<u32> {
+    let mut groups = vec![user.gid];
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if let [_, _, gid, members] = fields[..]
+            && let Ok(gid) = gid.parse()
+            && members.split(',').any(|member| member == user.name)
+            && !groups.contains(&gid)
+        {
+            groups.push(gid);
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nbroken line\n7:x:1007:1007::/home/seven:\n\
+                          runner:x:1001:127:,,,:/home/runner:/bin/bash\n";
+
+    #[test]
+    fn names_win_over_numbers() {
+        assert_eq!(parse_passwd(PASSWD, "7").unwrap().uid, 1007);
+        assert_eq!(parse_passwd(PASSWD, "1001").unwrap().name, "runner");
+        assert_eq!(parse_passwd(PASSWD, "7").unwrap().shell, "/bin/sh");
+        assert_eq!(parse_passwd(PASSWD, "broken line"), None);
+    }
+
+    #[test]
+    fn groups_hold_the_primary_one_once() {
+        let user = parse_passwd(PASSWD, "runner").unwrap();
+        let group = "adm:x:4:syslog,runner\nrunner:x:127:runner\ndocker:x:999:notrunner\n";
+        assert_eq!(groups_of(group, &user), [127, 4]);
+    }
+
+    #[test]
+    fn a_number_needs_no_line_and_a_name_does() {
+        assert_eq!(nameless("4000000000").unwrap().uid, 4_000_000_000);
+        assert_eq!(nameless("nobody-here"), None);
+        assert_eq!(nameless("-1"), None);
+    }
+}
