@@ -4,7 +4,6 @@ use super::convert::{Converter, Fail};
 use super::model::{Call, CallSecrets, CalledWorkflow, Job};
 use super::permissions::Permissions;
 use crate::expr::fold;
-use crate::span::Spanned;
 use crate::template::{Node, Template};
 
 /// `on` of a called workflow: it must have `workflow_call`.
@@ -116,7 +115,7 @@ pub(super) fn permissions(
     converter: &mut Converter<'_>,
     job: &Job,
     call: &Call,
-    nested: Option<&Spanned<String>>,
+    nested: Option<&Job>,
     asked: &Permissions,
     max: &Permissions,
 ) {
@@ -133,8 +132,8 @@ pub(super) fn permissions(
     };
     let (requested, allowed) = (list(|one| one.requested), list(|one| one.allowed));
     let who = match nested {
-        Some(nested) => format!("nested job '{}'", nested.value),
-        None => "workflow".to_owned(),
+        Some(nested) => format!("nested job '{}'", nested.name.display()),
+        None => format!("workflow '{}'", call.uses.value),
     };
     let message = format!(
         "Error calling workflow '{}'. The {who} is requesting '{requested}', but is only allowed '{allowed}'.",

@@ -53,20 +53,18 @@ fn runs_on(limits: &mut Limits, value: &Template) {
     limits.error_at(template, message);
 }
 
-/// A container without image is no container; where one was surely meant it is an error.
+/// An empty image is no container; where one was surely meant it is an error.
 fn container(limits: &mut Limits, value: &Template, is_service: bool) {
     if value.has_expression() {
         return;
     }
     let image = match &value.node {
-        Node::Str(image) => image,
-        _ => match value.get("image").map(|image| &image.node) {
-            Some(Node::Str(image)) => image,
-            _ => "",
-        },
+        Node::Str(image) => Some(&**image),
+        _ => value.get("image").and_then(Template::as_str),
     };
-    let trimmed = image.strip_prefix("docker://");
-    if trimmed.unwrap_or(image).is_empty() && (trimmed.is_some() || is_service) {
+    let trimmed = image.and_then(|image| image.strip_prefix("docker://"));
+    let is_meant = image.is_none() || trimmed.is_some() || is_service;
+    if is_meant && trimmed.or(image).unwrap_or_default().is_empty() {
         limits.error_at(value, "Container image cannot be empty");
     }
 }

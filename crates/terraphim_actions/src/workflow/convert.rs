@@ -115,7 +115,7 @@ impl Converter<'_> {
         }
         for nested in called.jobs.values() {
             if let Some(asked) = &nested.permissions {
-                super::call::permissions(self, job, call, Some(&nested.id), asked, max);
+                super::call::permissions(self, job, call, Some(nested), asked, max);
             }
         }
         hand_down(&mut called.jobs, called.permissions.as_ref());
@@ -152,10 +152,7 @@ impl Converter<'_> {
         let max = self.options.max_jobs;
         self.job_count += 1;
         if max > 0 && self.job_count == max + 1 {
-            self.limits.error_at(
-                id,
-                format!("Workflows may not contain more than {max} jobs across all referenced files"),
-            );
+            self.limits.error_at(id, format!("The workflow may not contain more than {max} jobs"));
         }
     }
 

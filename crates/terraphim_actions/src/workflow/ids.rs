@@ -22,7 +22,7 @@ impl Ids {
         if !crate::expr::is_keyword(id) || id.len() >= MAX_ID {
             return Err(format!(
                 "The identifier '{id}' is invalid. IDs may only contain alphanumeric characters, '_', and '-'. IDs \
-                 must start with a letter or '_' and must be less than {MAX_ID} characters."
+                 must start with a letter or '_' and and must be less than {MAX_ID} characters."
             ));
         }
         if id.starts_with("__") {

@@ -27,22 +27,24 @@ impl Level {
     }
 }
 
-/// How high a scope can go with `read-all` and `write-all`.
+/// What `read-all` and `write-all` mean for a scope.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ceiling {
+    /// They set it.
     Write,
-    Read,
-    /// Only `write` grants it.
-    WriteOnly,
-    /// Never part of `read-all` and `write-all`.
+    /// They grant it, but a workflow that says them does not count as asking for it.
+    Newer,
+    /// The same, and no more than read.
+    NewerRead,
+    /// They leave it alone.
     Explicit,
 }
 
 /// The scopes in the order in which messages name them.
 const SCOPES: [(&str, Ceiling); 20] = [
     ("actions", Ceiling::Write),
-    ("artifact-metadata", Ceiling::Write),
-    ("attestations", Ceiling::Write),
+    ("artifact-metadata", Ceiling::Newer),
+    ("attestations", Ceiling::Newer),
     ("checks", Ceiling::Write),
     ("contents", Ceiling::Write),
     ("deployments", Ceiling::Write),
@@ -55,11 +57,11 @@ const SCOPES: [(&str, Ceiling); 20] = [
     ("statuses", Ceiling::Write),
     ("security-events", Ceiling::Write),
     ("id-token", Ceiling::Write),
-    ("models", Ceiling::Read),
-    ("workflows", Ceiling::WriteOnly),
-    ("code-quality", Ceiling::Explicit),
+    ("models", Ceiling::NewerRead),
+    ("workflows", Ceiling::Explicit),
+    ("code-quality", Ceiling::Newer),
     ("copilot-requests", Ceiling::Explicit),
-    ("vulnerability-alerts", Ceiling::Explicit),
+    ("vulnerability-alerts", Ceiling::NewerRead),
 ];
 
 /// A level for every scope.
@@ -93,13 +95,26 @@ impl Permissions {
     pub fn all(level: Level) -> Self {
         let mut permissions = Self { shorthand: Some(level), ..Self::none() };
         for (index, (_, ceiling)) in SCOPES.iter().enumerate() {
-            permissions.levels[index] = match ceiling {
-                Ceiling::Write => level,
-                Ceiling::Read => level.min(Level::Read),
-                Ceiling::WriteOnly | Ceiling::Explicit => Level::None,
-            };
+            if *ceiling == Ceiling::Write {
+                permissions.levels[index] = level;
+            }
         }
         permissions
+    }
+
+    /// What the token gets: `read-all` and `write-all` cover scopes that came later, too.
+    #[must_use]
+    pub fn granted(&self) -> Self {
+        let mut granted = self.clone();
+        let Some(level) = self.shorthand else { return granted };
+        for (index, (_, ceiling)) in SCOPES.iter().enumerate() {
+            granted.levels[index] = match ceiling {
+                Ceiling::Write | Ceiling::Newer => level,
+                Ceiling::NewerRead => level.min(Level::Read),
+                Ceiling::Explicit => Level::None,
+            };
+        }
+        granted
     }
 
     /// What a repository grants whose default is restricted: `contents` and `packages` for reading.
@@ -137,7 +152,7 @@ impl Permissions {
     #[must_use]
     pub fn beyond(&self, allowed: &Permissions) -> Vec<Violation> {
         self.iter()
-            .zip(allowed.levels)
+            .zip(allowed.granted().levels)
             .filter(|((_, requested), allowed)| requested > allowed)
             .map(|((scope, requested), allowed)| Violation { scope, requested, allowed })
             .collect()

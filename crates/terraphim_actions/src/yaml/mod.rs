@@ -2,6 +2,7 @@
 
 mod reader;
 mod scalar;
+mod source;
 
 pub(crate) use reader::{Reader, YamlError};
 pub(crate) use scalar::Scalar;

@@ -2,6 +2,7 @@
 //! is said about them points at the anchor.
 
 use super::scalar::{Scalar, Style, Written};
+use super::source::Source;
 use crate::span::Span;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use std::collections::HashMap;
@@ -54,6 +55,9 @@ struct Replay {
 /// The cursor.
 pub(crate) struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    source: Source<'a>,
+    /// Where the event before the next one ended.
+    last_end: Span,
     events: Vec<Node>,
     anchors: HashMap<usize, usize>,
     replays: Vec<Replay>,
@@ -64,9 +68,12 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A cursor before the first event of `text`.
     pub(crate) fn new(text: &'a str) -> Self {
+        // A byte order mark is no content.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Self {
-            // A byte order mark is no content.
-            parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+            parser: Parser::new_from_str(text),
+            source: Source::new(text),
+            last_end: Span::new(1, 1),
             events: Vec::new(),
             anchors: HashMap::new(),
             replays: Vec::new(),
@@ -189,9 +196,25 @@ impl<'a> Reader<'a> {
             Some(Err(error)) => return Err(scan_error(&error)),
             None => return Err(YamlError::new("Expected a parse event")),
         };
-        let (kind, anchor) = convert(event)?;
+        let (mut kind, anchor) = convert(event)?;
+        let mut place = place(span.start);
+        if let Kind::Scalar { text, style, tag } = &mut kind {
+            match style {
+                Style::Plain if text.is_empty() && tag.is_none() && anchor == 0 => {
+                    place = self.source.empty_value(place);
+                }
+                Style::Literal | Style::Folded => {
+                    place = self.source.block_header(self.last_end, place);
+                    if text.ends_with('\n') && self.source.ends_unended(span.end.index()) {
+                        text.pop();
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.last_end = self::place(span.end);
         let index = self.events.len();
-        self.events.push(Node { kind, span: place(span.start) });
+        self.events.push(Node { kind, span: place });
         if anchor != 0 {
             self.anchors.insert(anchor, index);
         }
