@@ -94,7 +94,7 @@ pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
     let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
     let mut interrupt = signal(SignalKind::interrupt()).io("watch signals of", Path::new("/proc/self"))?;
     let mut registry_changes = crate::watch::Watch::new(&started.paths.registry())?;
-    let mut watching = true;
+    let (mut watching, mut owned) = (true, true);
     let mut safety_net = Instant::now() + REGISTRY_SAFETY_NET;
     let mut events = std::mem::replace(&mut started.qmp_events, mpsc::channel(1).1);
     let mut this = Loop { started, agent, ended, ladder: None, waiting: Vec::new(), shutdown: None };
@@ -109,7 +109,10 @@ pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
                 booting = false;
                 this.booted(connected.map_err(|error| error.to_string()).and_then(|it| it));
             }
-            () = ready(owner.as_ref()) => this.stop_now(EndReason::OwnerDied, &ended_state),
+            () = ready(owner.as_ref()), if owned => {
+                owned = false;
+                this.stop_now(EndReason::OwnerDied, &ended_state);
+            }
             _ = terminate.recv() => this.stop_now(EndReason::Requested, &ended_state),
             _ = interrupt.recv() => this.stop_now(EndReason::Requested, &ended_state),
             changed = registry_changes.changed(), if watching => {
