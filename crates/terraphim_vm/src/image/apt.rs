@@ -7,6 +7,7 @@ use std::process::ChildStdout;
 use std::time::{Duration, SystemTime};
 
 use super::error::{ImageError, IoContext};
+use super::files::Lock;
 use super::progress::Progress;
 use super::tool::{Tool, for_each_line};
 
@@ -38,10 +39,11 @@ pub(super) struct Package {
     pub(super) depends: Vec<String>,
 }
 
-/// The state of our apt for one source. The caller holds the lock of the cache.
+/// The state of our apt for one source. It holds the lock of the cache.
 pub(super) struct Apt {
     root: PathBuf,
     suite: String,
+    lock: Lock,
 }
 
 impl Source<'_> {
@@ -61,7 +63,12 @@ impl Source<'_> {
 
 impl Apt {
     /// Opens, and makes if need be, the state for `source` below `cache`.
-    pub(super) fn open(cache: &Path, source: &Source<'_>) -> Result<Apt, ImageError> {
+    pub(super) fn open(
+        cache: &Path,
+        source: &Source<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Apt, ImageError> {
+        let lock = Lock::take(&cache.join("lock"), progress)?;
         if !Path::new(KEYRING).exists() {
             return Err(ImageError::KeyringMissing);
         }
@@ -89,7 +96,7 @@ impl Apt {
         write("var/lib/dpkg/status", "")?;
         let settings = configuration(&root)?;
         write("apt.conf", &settings)?;
-        Ok(Apt { root, suite: source.suite.to_owned() })
+        Ok(Apt { root, suite: source.suite.to_owned(), lock })
     }
 
     /// Fetches the package lists and checks their signatures, unless the ones we have are fresh and `force` is not set.
@@ -192,7 +199,7 @@ impl Apt {
     }
 
     fn tool(&self, program: &'static str, stage: &'static str) -> Tool {
-        Tool::new(program, "apt", stage).env("APT_CONFIG", self.root.join("apt.conf"))
+        Tool::new(program, "apt", stage).env("APT_CONFIG", self.root.join("apt.conf")).holding(&self.lock)
     }
 }
 

@@ -18,7 +18,7 @@ use super::progress::Progress;
 use super::rootfs::{self, Job};
 use super::{Digest, Recipe, kernel, scratch_space};
 
-/// One build. The caller holds the lock of the store.
+/// One build.
 pub(super) struct Build<'a> {
     pub(super) recipe: &'a Recipe,
     /// The directory of all images.
@@ -26,6 +26,8 @@ pub(super) struct Build<'a> {
     pub(super) cache: &'a Path,
     /// Ask the package servers even if our lists are fresh.
     pub(super) refresh: bool,
+    /// The lock of the store.
+    pub(super) lock: &'a Lock,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -38,9 +40,7 @@ impl Build<'_> {
     /// Builds the image and returns its digest.
     pub(super) fn run(&self) -> Result<Digest, ImageError> {
         clear_unfinished(self.images)?;
-        let need_mib = rootfs::need_mib(self.recipe.base);
-        files::require_space(self.images, need_mib)?;
-        files::require_space(self.cache, need_mib)?;
+        rootfs::require(self.recipe.base, self.images)?;
         let staging = unfinished(self.images)?;
         let (kernel, mut files) = self.add_kernel(staging.path())?;
         let packages = self.add_rootfs(staging.path())?;
@@ -58,8 +58,8 @@ impl Build<'_> {
     }
 
     fn add_kernel(&self, staging: &Path) -> Result<(Kernel, BTreeMap<PathBuf, FileContent>), ImageError> {
-        let _lock = Lock::take(&self.cache.join("lock"), self.progress)?;
-        let apt = Apt::open(self.cache, &suite_source(self.recipe, &self.recipe.kernel.suite))?;
+        let apt =
+            Apt::open(self.cache, &suite_source(self.recipe, &self.recipe.kernel.suite), self.progress)?;
         apt.update(self.refresh, self.progress)?;
         let (directory, cached) = kernel::provide(self.cache, &apt, &self.recipe.kernel, self.progress)?;
         let modules = staging.join(MODULES);
@@ -83,6 +83,7 @@ impl Build<'_> {
             work: work.path(),
             target: &target,
             refresh: self.refresh,
+            lock: self.lock,
             progress: self.progress,
         })?;
         let path = work.keep();

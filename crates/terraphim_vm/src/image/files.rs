@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -79,10 +80,14 @@ pub(super) fn require_space(directory: &Path, need_mib: u64) -> Result<(), Image
     Ok(())
 }
 
-/// An exclusive lock on a file, held until dropped; the kernel drops it when we die.
+/// An exclusive lock on a file, held until dropped, and until the programs that were handed it have ended.
 #[derive(Debug)]
-pub(super) struct Lock {
-    _file: File,
+pub(super) struct Lock(File);
+
+impl AsRawFd for Lock {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 impl Lock {
@@ -93,7 +98,7 @@ impl Lock {
             progress.note("another build is at work: waiting for it to end");
             flock(&file, FlockOperation::LockExclusive).io("lock", path)?;
         }
-        Ok(Lock { _file: file })
+        Ok(Lock(file))
     }
 }
 

@@ -25,8 +25,6 @@ mod rootfs;
 mod scratch;
 mod scratch_space;
 mod store;
-#[cfg(test)]
-mod tests;
 mod tool;
 
 pub use agent::AGENT;

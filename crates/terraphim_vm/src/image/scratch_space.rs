@@ -32,6 +32,7 @@ impl ScratchSpace {
             work.to_owned()
         } else {
             let store = work.parent().unwrap_or(work);
+            files::require_space(Path::new("/var/tmp"), 1024)?;
             let name = &Digest::of(store.as_os_str().as_encoded_bytes()).to_string()[..16];
             private_directory(Path::new("/var/tmp").join(format!("tci-image-{name}")), uid.as_raw())?
         };
@@ -43,9 +44,9 @@ impl ScratchSpace {
         &self.path
     }
 
-    /// The mode in which mmdebstrap runs.
-    pub(super) fn mode(&self) -> &'static str {
-        if self.is_root { "root" } else { "unshare" }
+    /// Whether root unpacks.
+    pub(super) fn is_root(&self) -> bool {
+        self.is_root
     }
 
     /// Removes what mmdebstrap left, if it could not do so itself.

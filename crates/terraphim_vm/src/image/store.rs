@@ -74,11 +74,11 @@ impl ImageStore {
         if let Some(image) = self.built(recipe, progress)? {
             return Ok(image);
         }
-        let _lock = self.lock(progress)?;
+        let lock = self.lock(progress)?;
         // Somebody may have built it while we waited.
         match self.built(recipe, progress)? {
             Some(image) => Ok(image),
-            None => self.make(recipe, false, progress),
+            None => self.make(recipe, false, &lock, progress),
         }
     }
 
@@ -88,8 +88,8 @@ impl ImageStore {
     /// As [`ImageStore::build`].
     pub fn rebuild(&self, recipe: &Recipe, progress: &dyn Progress) -> Result<Image, ImageError> {
         recipe.check()?;
-        let _lock = self.lock(progress)?;
-        self.make(recipe, true, progress)
+        let lock = self.lock(progress)?;
+        self.make(recipe, true, &lock, progress)
     }
 
     /// The image with this name, or whose digest starts so.
@@ -183,9 +183,15 @@ impl ImageStore {
         Ok(unnamed)
     }
 
-    fn make(&self, recipe: &Recipe, refresh: bool, progress: &dyn Progress) -> Result<Image, ImageError> {
+    fn make(
+        &self,
+        recipe: &Recipe,
+        refresh: bool,
+        lock: &Lock,
+        progress: &dyn Progress,
+    ) -> Result<Image, ImageError> {
         let images = self.images();
-        let build = Build { recipe, images: &images, cache: &self.cache, refresh, progress };
+        let build = Build { recipe, images: &images, cache: &self.cache, refresh, lock, progress };
         let digest = build.run()?;
         files::write_atomically(&self.reference_path(&recipe.name), format!("{digest}\n").as_bytes())?;
         self.load(digest)

@@ -1,13 +1,17 @@
 //! Runs the programs that images are built with.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 use super::error::{Hint, ImageError, IoContext, Tail};
+use super::files::Lock;
 
 /// How many lines of a failed program's standard error are shown.
 const TAIL_LINES: usize = 20;
@@ -20,19 +24,17 @@ pub(super) struct Tool {
     package: &'static str,
     stage: &'static str,
     command: Command,
+    end: Signal,
 }
 
 impl Tool {
     /// `package` is the Debian package that has `program`; `stage` completes `failed while ...`.
     pub(super) fn new(program: &'static str, package: &'static str, stage: &'static str) -> Self {
         let mut command = Command::new(program);
-        // Debian leaves the directories of mkfs and its like out of an ordinary user's path.
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"));
+        command.env("PATH", search_path());
         command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        end_with_parent(&mut command);
-        Self { program, package, stage, command }
+        Self { program, package, stage, command, end: Signal::TERM }
     }
 
     pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -62,6 +64,38 @@ impl Tool {
 
     pub(super) fn stdout(mut self, output: impl Into<Stdio>) -> Self {
         self.command.stdout(output);
+        self
+    }
+
+    /// As [`Tool::new`], for root: the program runs in namespaces of its own. Nobody else sees its mounts, and when we die,
+    /// so do all its processes at once, and its mounts with them.
+    pub(super) fn confined(program: &'static str, package: &'static str, stage: &'static str) -> Self {
+        let mut tool = Tool::new("unshare", package, stage).args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+            program,
+        ]);
+        tool.program = program;
+        // `unshare` passes no milder signal on.
+        tool.end = Signal::KILL;
+        tool
+    }
+
+    /// Hands the lock on to the program, so that it stays taken as long as the program works, even if we are killed.
+    pub(super) fn holding(mut self, lock: &Lock) -> Self {
+        let descriptor = lock.as_raw_fd();
+        // SAFETY: the closure only makes one system call, which is safe between fork and exec; it allocates nothing. The
+        // descriptor is open: our caller keeps the lock until the program has ended, and it is started before that.
+        unsafe {
+            self.command.pre_exec(move || {
+                let lock = BorrowedFd::borrow_raw(descriptor);
+                rustix::io::fcntl_setfd(lock, rustix::io::FdFlags::empty()).map_err(io::Error::from)
+            });
+        }
         self
     }
 
@@ -122,6 +156,7 @@ impl Tool {
 
     fn spawn(&mut self) -> Result<Child, ImageError> {
         self.command.stderr(Stdio::piped());
+        end_with_parent(&mut self.command, self.end);
         self.command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
                 ImageError::ToolMissing { program: self.program, package: self.package }
@@ -139,6 +174,21 @@ impl Tool {
         let hint = Hint::from_output(&tail);
         Err(ImageError::ToolFailed { program: self.program, stage: self.stage, status, hint, tail })
     }
+}
+
+/// Fails unless the program is installed: better told before a long build than in its middle.
+pub(super) fn require(program: &'static str, package: &'static str) -> Result<(), ImageError> {
+    if std::env::split_paths(&search_path()).any(|directory| directory.join(program).is_file()) {
+        return Ok(());
+    }
+    Err(ImageError::ToolMissing { program, package })
+}
+
+/// The caller's path and the directories of mkfs and its like, which Debian leaves out of an ordinary user's path.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin");
+    path
 }
 
 fn remember(tail: &mut VecDeque<String>, line: &str) {
@@ -162,14 +212,11 @@ pub(super) fn for_each_line(source: impl Read, mut line: impl FnMut(&str)) -> io
     }
 }
 
-/// Lets the kernel ask the program to end when we die, so that it clears up after itself even if we are killed.
-fn end_with_parent(command: &mut Command) {
+/// Lets the kernel end the program when we die, even if we are killed.
+fn end_with_parent(command: &mut Command, signal: Signal) {
     // SAFETY: the closure only makes one system call, which is safe between fork and exec; it allocates nothing.
     unsafe {
-        command.pre_exec(|| {
-            use rustix::process::{Signal, set_parent_process_death_signal};
-            set_parent_process_death_signal(Some(Signal::TERM)).map_err(io::Error::from)
-        });
+        command.pre_exec(move || set_parent_process_death_signal(Some(signal)).map_err(io::Error::from));
     }
 }
 

@@ -12,7 +12,6 @@ use crate::image::apt::Apt;
 use crate::image::builder::suite_source;
 use crate::image::deb;
 use crate::image::error::{ImageError, IoContext};
-use crate::image::files::Lock;
 use crate::image::manifest::PackageVersion;
 use crate::image::tool::Tool;
 
@@ -44,12 +43,11 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nrunner:x:1001:1001:runner:/
 const GROUP: &str = "root:x:0:\ntty:x:5:\nrunner:x:1001:\nnogroup:x:65534:\n";
 
 pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
-    let lock = Lock::take(&job.cache.join("lock"), job.progress)?;
-    let apt = Apt::open(job.cache, &suite_source(job.recipe, &job.recipe.suite))?;
+    let apt = Apt::open(job.cache, &suite_source(job.recipe, &job.recipe.suite), job.progress)?;
     apt.update(job.refresh, job.progress)?;
     let package = apt.show("busybox-static")?;
     let file = apt.fetch(&package, job.progress)?;
-    drop(lock);
+    drop(apt);
 
     job.progress.stage("building the root file system");
     let busybox = deb::read_file(&file, "bin/busybox", "bin/busybox")

@@ -9,7 +9,7 @@ use crate::image::Recipe;
 use crate::image::apt::Apt;
 use crate::image::builder::suite_source;
 use crate::image::error::{ImageError, IoContext};
-use crate::image::files::{self, Lock};
+use crate::image::files;
 use crate::image::manifest::PackageVersion;
 use crate::image::scratch_space::ScratchSpace;
 use crate::image::tool::Tool;
@@ -25,11 +25,18 @@ const LEFT_OUT: [&str; 7] = [
     "path-exclude=/usr/share/linda/*",
 ];
 
+/// What mmdebstrap says it does and takes long.
+const STEPS: [&str; 4] = [
+    "extracting archives",
+    "installing essential packages",
+    "installing remaining packages inside the chroot",
+    "creating tarball",
+];
+
 pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
     let source = suite_source(job.recipe, &job.recipe.suite);
     {
-        let _lock = Lock::take(&job.cache.join("lock"), job.progress)?;
-        let apt = Apt::open(job.cache, &source)?;
+        let apt = Apt::open(job.cache, &source, job.progress)?;
         apt.update(job.refresh, job.progress)?;
         apt.fetch_system(&job.recipe.packages, job.progress)?;
         // Links, so that a build beside ours may fetch and clear packages while we use these.
@@ -53,11 +60,22 @@ fn bootstrap(job: &Job<'_>, sources: &[String], tar: File) -> Result<(), ImageEr
     job.progress.stage("installing packages");
     let space = ScratchSpace::prepare(job.work)?;
     let packages = job.recipe.packages.join(",");
-    let mut tool = Tool::new("mmdebstrap", "mmdebstrap", "installing packages")
+    let tool = if space.is_root() { Tool::confined } else { Tool::new };
+    let mut tool = tool("mmdebstrap", "mmdebstrap", "installing packages")
         .directory(job.work)
+        .holding(job.lock)
         .env("TMPDIR", space.path())
-        .args(["--mode", space.mode(), "--variant", "minbase", "--architectures", "amd64", "--format", "tar"])
-        .args(["--aptopt=Acquire::Languages \"none\"", "--skip=update"])
+        .args([
+            "--mode",
+            if space.is_root() { "root" } else { "unshare" },
+            "--variant",
+            "minbase",
+            "--architectures",
+            "amd64",
+            "--format",
+            "tar",
+        ])
+        .args(["--aptopt=Acquire::Languages \"none\"", "--skip=update,check/signed-by"])
         .args(LEFT_OUT.map(|option| format!("--dpkgopt={option}")))
         .arg("--setup-hook=mkdir -p \"$1/var/cache/apt/archives/partial\" \"$1/var/lib/apt/lists/partial\"")
         .arg("--setup-hook=sync-in lists /var/lib/apt/lists")
@@ -70,8 +88,11 @@ fn bootstrap(job: &Job<'_>, sources: &[String], tar: File) -> Result<(), ImageEr
         tool = tool.arg(format!("--include={packages}"));
     }
     let outcome = tool.arg(&job.recipe.suite).arg("-").args(sources).stdout(tar).watch(|line| {
-        if let Some(step) = line.strip_prefix("I: ") {
-            job.progress.note(step);
+        if let Some(step) = line.strip_prefix("I: ").and_then(|step| step.strip_suffix("...")) {
+            // The steps in between are about our own hooks and directories.
+            if STEPS.contains(&step) {
+                job.progress.stage(step);
+            }
         }
     });
     space.clear()?;

@@ -8,10 +8,11 @@ use std::fs::File;
 use std::path::Path;
 
 use super::error::{ImageError, IoContext};
+use super::files::Lock;
 use super::manifest::PackageVersion;
 use super::progress::Progress;
 use super::recipe::Base;
-use super::tool::Tool;
+use super::tool::{self, Tool};
 use super::{Recipe, files};
 
 /// One root file system to build.
@@ -25,6 +26,8 @@ pub(super) struct Job<'a> {
     pub(super) target: &'a Path,
     /// Ask the package servers even if our lists are fresh.
     pub(super) refresh: bool,
+    /// The lock of the store.
+    pub(super) lock: &'a Lock,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -36,19 +39,27 @@ pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
     }
 }
 
-/// How much space a build needs, in MiB: for Debian the unpacked tree, its tar file and the packages, each below 1 GiB.
-pub(super) fn need_mib(base: Base) -> u64 {
-    match base {
-        Base::Debian => 2048,
+/// Fails early unless the programs and the space for a build are there.
+pub(super) fn require(base: Base, directory: &Path) -> Result<(), ImageError> {
+    tool::require("sqfstar", "squashfs-tools")?;
+    let need_mib = match base {
+        Base::Debian => {
+            tool::require("mmdebstrap", "mmdebstrap")?;
+            // The unpacked system, its tar file and the packages, each below 700 MiB.
+            2048
+        }
         Base::Busybox => 64,
-    }
+    };
+    files::require_space(directory, need_mib)
 }
 
 /// Makes a squashfs from a tar file: owners, modes and devices come from the tar, so no privilege is needed.
 fn squash(tar: File, target: &Path) -> Result<(), ImageError> {
-    // Equal trees give equal images: the time of making is not recorded.
+    // Equal trees give equal images: the time of making is not recorded. The root directory's owner and mode have to be
+    // given, because sqfstar passes over the tar's own entry for it and would open it to all.
     Tool::new("sqfstar", "squashfs-tools", "packing the root file system")
         .args(["-comp", "lz4", "-quiet", "-no-progress", "-mkfs-time", "0"])
+        .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0", "-root-time", "0"])
         .arg(target)
         .stdin(tar)
         .run()?;
