@@ -1,4 +1,5 @@
 //! One VM per workflow: what is allocated, what runs where, and what is given back.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};

@@ -1,1 +1,127 @@
+use std::collections::HashMap as Map;
 
+use super::*;
+use crate::models::{GitHubEvent, GitHubEventType, RepositoryInfo};
+
+fn context(repository: &str) -> WorkflowContext {
+    WorkflowContext::new(GitHubEvent {
+        event_type: GitHubEventType::Push,
+        action: None,
+        repository: RepositoryInfo {
+            full_name: repository.to_owned(),
+            clone_url: None,
+            default_branch: None,
+        },
+        pull_request: None,
+        git_ref: None,
+        sha: None,
+        extra: Map::new(),
+    })
+}
+
+#[tokio::test]
+async fn a_failure_that_repeats_is_a_lesson_the_third_time() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    for (run, expected) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
+        let error = format!("note\nerror: lost connection {} to 0x{run:08x}", 8000 + run);
+        learning.record_failure("make test", &error, &context("octo/a")).await.unwrap();
+        assert_eq!(learning.get_stats().lessons_created, expected, "run {run}");
+    }
+    let lessons = learning.get_applicable_lessons(&context("octo/a")).await.unwrap();
+    assert_eq!(lessons.len(), 1);
+    assert!(
+        lessons[0].title.starts_with("`make test` fails with \"error: lost connection # to"),
+        "{lessons:?}"
+    );
+    assert!((lessons[0].confidence - 0.8).abs() < 1e-9);
+    assert_eq!(learning.get_applicable_lessons(&context("octo/b")).await.unwrap(), []);
+    let stats = learning.get_stats();
+    assert_eq!((stats.total_failures, stats.unique_failure_patterns), (4, 1));
+}
+
+#[tokio::test]
+async fn different_failures_are_no_lesson() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    for error in ["error: a", "error: b", "error: c"] {
+        learning.record_failure("make", error, &context("octo/a")).await.unwrap();
+    }
+    let stats = learning.get_stats();
+    assert_eq!((stats.lessons_created, stats.unique_failure_patterns, stats.total_failures), (0, 3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_tasks_lose_no_count() {
+    let learning = Arc::new(InMemoryLearningCoordinator::with_knowledge_graph("agent").await.unwrap());
+    let tasks: Vec<_> = (0..64)
+        .map(|task| {
+            let learning = Arc::clone(&learning);
+            tokio::spawn(async move {
+                let context = context("octo/a");
+                for i in 0..500 {
+                    learning.record_success(&format!("step {}", i % 10), 5, &context).await.unwrap();
+                    learning
+                        .record_failure("flaky", &format!("error: {}", task % 2), &context)
+                        .await
+                        .unwrap();
+                    if i % 100 == 0 {
+                        learning.suggest_optimizations(&context).await.unwrap();
+                        learning.get_applicable_lessons(&context).await.unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(
+        learning.get_stats(),
+        LearningStats {
+            unique_failure_patterns: 1,
+            unique_success_patterns: 10,
+            lessons_created: 1,
+            total_failures: 32_000,
+            total_successes: 32_000,
+        }
+    );
+    assert_eq!(learning.knowledge_graph().unwrap().get_stats().await.failure_edges, 32_000);
+}
+
+#[tokio::test]
+async fn statistics_of_a_hundred_thousand_patterns_are_exact() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    let context = context("octo/a");
+    for i in 0..100_000 {
+        learning.record_success(&format!("step {i}"), 1, &context).await.unwrap();
+    }
+    let stats = learning.get_stats();
+    assert_eq!((stats.unique_success_patterns, stats.total_successes), (100_000, 100_000));
+}
+
+#[tokio::test]
+async fn slow_and_flaky_commands_are_pointed_out() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    let context = context("octo/a");
+    for i in 0..10 {
+        learning.record_success("cargo build", 60_000, &context).await.unwrap();
+        learning.record_success("true", 1, &context).await.unwrap();
+        if i % 2 == 0 {
+            learning.record_success("flaky", 1, &context).await.unwrap();
+        } else {
+            learning.record_failure("flaky", "error", &context).await.unwrap();
+        }
+    }
+    let advice = learning.suggest_optimizations(&context).await.unwrap();
+    let told: Vec<_> = advice.iter().map(|a| (a.optimization_type, a.related_command.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            (OptimizationType::AvoidFailurePattern, Some("flaky")),
+            (OptimizationType::CacheOperation, Some("cargo build")),
+        ]
+    );
+    assert_eq!(
+        advice[0].to_string(),
+        "`flaky` failed in 5 of 10 runs: run it early, or find out why (50 % of its runs fail)"
+    );
+}

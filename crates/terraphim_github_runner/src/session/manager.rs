@@ -76,13 +76,18 @@ impl SessionManager {
     /// # Cancel safety
     /// Dropping the future releases the VM as soon as it is there.
     pub async fn create_session(&self, context: &WorkflowContext) -> Result<Session> {
+        self.create_session_of(context, &self.shared.config.default_vm_type).await
+    }
+
+    /// Like [`create_session`](Self::create_session), with a VM of this type.
+    async fn create_session_of(&self, context: &WorkflowContext, vm_type: &str) -> Result<Session> {
         let work = self.place_at_work().await?;
         let id = context.session_id.clone();
         let abandoned = self.shared.table().begin(&id, work)?;
         let pending = Pending::new(&self.shared, &id);
         self.ensure_reaper();
 
-        let vm_type = self.shared.config.default_vm_type.clone();
+        let vm_type = vm_type.to_owned();
         let limit = self.shared.config.allocation_timeout;
         let (reply, answer) = oneshot::channel();
         tokio::spawn(Arc::clone(&self.shared).allocate(id, vm_type.clone(), abandoned, reply));
@@ -104,7 +109,15 @@ impl SessionManager {
     /// # Errors
     /// As [`create_session`](Self::create_session).
     pub async fn open(&self, context: &WorkflowContext) -> Result<SessionLease> {
-        let session = self.create_session(context).await?;
+        self.open_of(context, &self.shared.config.default_vm_type).await
+    }
+
+    /// Like [`open`](Self::open), with a VM of this type instead of the default one.
+    ///
+    /// # Errors
+    /// As [`create_session`](Self::create_session).
+    pub async fn open_of(&self, context: &WorkflowContext, vm_type: &str) -> Result<SessionLease> {
+        let session = self.create_session_of(context, vm_type).await?;
         Ok(SessionLease::new(&self.shared, session))
     }
 
@@ -250,7 +263,7 @@ impl Drop for SessionManager {
     }
 }
 
-/// Calls the provider. Only [`SessionManager::create_session`] leads here: one VM per session.
+/// Calls the provider. Only creating a session leads here: one VM per session.
 pub(super) async fn call_provider(provider: &dyn VmProvider, vm_type: &str) -> Result<(String, Duration)> {
     match AssertUnwindSafe(provider.allocate(vm_type)).catch_unwind().await {
         Ok(Err(error)) => {

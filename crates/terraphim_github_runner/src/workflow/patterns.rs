@@ -133,7 +133,9 @@ fn clauses(description: &str) -> Vec<String> {
     let mut chars = description.chars().peekable();
     while let Some(c) = chars.next() {
         in_code ^= c == '`';
-        let ends_sentence = c == '.' && chars.peek().is_none_or(|next| next.is_whitespace());
+        // The full stop of "1." numbers a line and ends nothing.
+        let is_number = || !clause.trim().is_empty() && clause.trim().chars().all(|c| c.is_ascii_digit());
+        let ends_sentence = c == '.' && chars.peek().is_none_or(|next| next.is_whitespace()) && !is_number();
         if !in_code && (matches!(c, '\n' | ';') || ends_sentence) {
             found.push(std::mem::take(&mut clause));
         } else {
