@@ -1,5 +1,6 @@
 //! The GitHub Actions language, without I/O: workflow files, expressions, triggers, plans.
 
+pub mod action;
 pub mod command;
 pub mod diagnostic;
 pub mod env_file;

@@ -20,4 +20,5 @@ pub use model::{Call, CallSecrets, CalledWorkflow, Condition, Job, Step, StepKin
 pub use options::{OptionError, Options};
 pub use permissions::{Level, Permissions, Violation};
 pub use steps::Uses;
+pub(crate) use steps::convert_composite as composite_steps;
 pub use triggers::{DispatchInput, Patterns, Schedule, Trigger, Triggers};
