@@ -41,7 +41,7 @@ pub struct Configuration {
 pub fn expand(strategy: Option<&Template>, scope: &Scope<'_>, name: &str) -> Result<Strategy, TemplateError> {
     let mut limits = Limits::new(usize::MAX, usize::MAX);
     let resolved = match strategy {
-        Some(template) => Some(template.resolve(scope)?),
+        Some(template) => Some(template.resolve_as("strategy", scope)?),
         None => None,
     };
     let strategy = build(&mut limits, resolved.as_ref(), name);

@@ -23,7 +23,7 @@ pub struct TemplateError {
 }
 
 impl Template {
-    fn fail(&self, message: impl Into<String>) -> TemplateError {
+    pub(crate) fn fail(&self, message: impl Into<String>) -> TemplateError {
         TemplateError { file: self.file, span: self.span, message: message.into(), pending: false }
     }
 

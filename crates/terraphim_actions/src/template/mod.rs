@@ -3,6 +3,7 @@
 //! A [`Template`] is what a key holds before its contexts are known. [`evaluate`] turns it into a
 //! [`crate::expr::Value`], a text, a number, a boolean or a map of texts.
 
+mod conform;
 mod evaluate;
 mod limits;
 mod reader;
