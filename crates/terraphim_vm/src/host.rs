@@ -114,17 +114,24 @@ impl Host {
     }
 
     async fn start_for(&self, id: &VmId, owner: Option<ProcessId>) -> Result<VmRecord, VmError> {
-        self.repair(id)?;
         let failed = |message: String| VmError::Start { id: id.clone(), message };
-        match self.spawn_supervisor(id, owner).await? {
-            Some(Readiness::Running) => self.record(id),
-            Some(Readiness::AlreadyOwned) => self.await_owner(id).await,
-            Some(Readiness::NoSuchVm) => Err(VmError::NotFound(id.to_string())),
-            Some(Readiness::Failed(message)) => Err(failed(message)),
-            None => {
-                let log = self.paths.vm(id).join("supervisor.log");
-                self.repair(id)?;
-                Err(failed(format!("its supervisor died; see {}", log.display())))
+        loop {
+            self.repair(id)?;
+            self.record(id)?;
+            match self.spawn_supervisor(id, owner.clone()).await? {
+                Some(Readiness::Running) => return self.record(id),
+                Some(Readiness::AlreadyOwned) => {
+                    if let Some(running) = self.await_owner(id).await? {
+                        return Ok(running);
+                    }
+                }
+                Some(Readiness::NoSuchVm) => return Err(VmError::NotFound(id.to_string())),
+                Some(Readiness::Failed(message)) => return Err(failed(message)),
+                None => {
+                    let log = self.paths.vm(id).join("supervisor.log");
+                    self.repair(id)?;
+                    return Err(failed(format!("its supervisor died; see {}", log.display())));
+                }
             }
         }
     }
@@ -213,7 +220,7 @@ impl Host {
         let record = self.record(id)?;
         match record.socket {
             Some(socket)
-                if record.state.is_owned() && !record.supervisor.as_ref().is_none_or(|it| !it.is_alive()) =>
+                if record.state.is_owned() && record.supervisor.as_ref().is_some_and(ProcessId::is_alive) =>
             {
                 Ok(VmClient::new(id.clone(), self.paths.clone(), socket))
             }
@@ -308,39 +315,35 @@ impl Host {
         }
     }
 
-    /// Another process is starting, running or stopping the VM: waits until it is one or the other.
-    async fn await_owner(&self, id: &VmId) -> Result<VmRecord, VmError> {
+    /// Another supervisor has the VM: the row once that one runs it, `None` once it has left.
+    async fn await_owner(&self, id: &VmId) -> Result<Option<VmRecord>, VmError> {
         let mut changes = crate::watch::Watch::new(&self.paths.registry())?;
         let settled = async {
             loop {
                 let record = self.record(id)?;
-                match record.state {
-                    VmState::Running => return Ok(record),
-                    VmState::Starting if !record.is_stale() => {}
-                    VmState::Created => {}
-                    state => return Err(VmError::WrongState { id: id.clone(), state }),
+                // It may have been killed a moment ago and look alive still: who runs a VM answers.
+                if record.state == VmState::Running && self.answers(id).await {
+                    return Ok(Some(record));
                 }
-                changes.changed().await.io("watch", &self.paths.registry())?;
+                tokio::select! {
+                    changed = changes.changed() => changed.io("watch", &self.paths.registry())?,
+                    lock = VmLock::take(&self.paths, id, START_LIMIT) => return lock.map(|_| None),
+                }
             }
         };
-        timeout(START_LIMIT, settled).await.unwrap_or_else(|_| {
-            Err(VmError::Stuck {
-                id: id.clone(),
-                detail: format!("it has been starting for {START_LIMIT:?}"),
-            })
-        })
+        timeout(START_LIMIT, settled).await.unwrap_or_else(|_| Err(busy(id)))
+    }
+
+    async fn answers(&self, id: &VmId) -> bool {
+        match self.client(id) {
+            Ok(client) => matches!(timeout(LEAVE_LIMIT, client.ping()).await, Ok(Ok(()))),
+            Err(_) => false,
+        }
     }
 
     /// The lock of a VM whose supervisor is leaving.
     async fn lock(&self, id: &VmId) -> Result<VmLock, VmError> {
-        if let Some(lock) = VmLock::try_take(&self.paths, id)? {
-            return Ok(lock);
-        }
-        if let Some(supervisor) = self.record(id)?.supervisor {
-            ended_within(&supervisor, LEAVE_LIMIT).await?;
-        }
-        let busy = || VmError::Stuck { id: id.clone(), detail: "another process is using it".to_owned() };
-        VmLock::try_take(&self.paths, id)?.ok_or_else(busy)
+        VmLock::take(&self.paths, id, LEAVE_LIMIT).await?.ok_or_else(|| busy(id))
     }
 
     fn record(&self, id: &VmId) -> Result<VmRecord, VmError> {
@@ -373,6 +376,10 @@ pub(crate) fn remove_files(paths: &Paths, id: &VmId) -> Result<(), VmError> {
             _ => Err(error),
         })
         .io("remove", &lock)
+}
+
+fn busy(id: &VmId) -> VmError {
+    VmError::Stuck { id: id.clone(), detail: "another process has been using it for too long".to_owned() }
 }
 
 /// Lets the child keep one descriptor.

@@ -1,4 +1,4 @@
-//! Notices of changes to a database.
+//! Notices of changes to files.
 
 use std::{
     ffi::OsString,
@@ -18,24 +18,30 @@ pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(fd) }.map_err(Into::into)
 }
 
-/// Wakes when a SQLite database in WAL mode is written to.
-///
-/// The directory is watched, because the log file comes and goes with the connections.
+/// Wakes when something happens to one file. Its directory is watched, because the file may come and go.
 pub(crate) struct Watch {
     fd: AsyncFd<OwnedFd>,
-    log: OsString,
+    name: OsString,
 }
 
 impl Watch {
-    /// Watches the database at `path`, whose directory must exist.
+    /// Watches for writes to the SQLite database at `path` (in WAL mode), whose directory must exist.
     pub(crate) fn new(path: &Path) -> Result<Watch, VmError> {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
-        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        inotify::add_watch(&fd, directory, what).io("watch", directory)?;
         let mut log = path.file_name().unwrap_or_default().to_owned();
         log.push("-wal");
-        Ok(Watch { fd: watched(fd).io("watch", directory)?, log })
+        Watch::entry(path, log, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)
+    }
+
+    /// Watches for somebody closing the file at `path` who had it open for writing.
+    pub(crate) fn closing(path: &Path) -> Result<Watch, VmError> {
+        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE_WRITE)
+    }
+
+    fn entry(path: &Path, name: OsString, what: WatchFlags) -> Result<Watch, VmError> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
+        inotify::add_watch(&fd, directory, what).io("watch", directory)?;
+        Ok(Watch { fd: watched(fd).io("watch", directory)?, name })
     }
 
     /// Returns after the next change. Changes between two calls count as one.
@@ -52,7 +58,7 @@ impl Watch {
                 match reader.next() {
                     Ok(event) => {
                         relevant |= event.events().contains(ReadFlags::QUEUE_OVERFLOW)
-                            || event.file_name().is_some_and(|name| name.to_bytes() == self.log.as_bytes());
+                            || event.file_name().is_some_and(|name| name.to_bytes() == self.name.as_bytes());
                     }
                     Err(rustix::io::Errno::WOULDBLOCK) => break,
                     Err(errno) => return Err(errno.into()),

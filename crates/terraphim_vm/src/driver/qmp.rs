@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -70,7 +70,9 @@ pub struct QmpEvent {
     pub data: Value,
 }
 
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Value, (String, String)>>>>;
+/// Who waits for which answer: a value, or QEMU's error class and words.
+type Waiters = HashMap<u64, oneshot::Sender<Result<Value, (String, String)>>>;
+type Waiting = Mutex<Waiters>;
 
 /// A connection in command mode. Any number of commands may be under way; a slow one delays no other.
 #[derive(Clone, Debug)]
@@ -158,9 +160,7 @@ impl Qmp {
         }
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Value, (String, String)>>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

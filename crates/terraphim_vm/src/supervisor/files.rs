@@ -5,14 +5,16 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, time::timeout};
 
 use crate::{
     Paths, VmId,
     error::{IoContext as _, VmError},
+    watch::Watch,
 };
 
 /// The right to act for a VM. The kernel frees it when its holder ends, however that happens.
@@ -29,6 +31,28 @@ impl VmLock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno).io("lock", &path),
         }
+    }
+}
+
+impl VmLock {
+    /// Waits for the lock, for at most `limit`; `None` when it is still taken then.
+    pub(crate) async fn take(paths: &Paths, id: &VmId, limit: Duration) -> Result<Option<VmLock>, VmError> {
+        let path = paths.lock(id);
+        drop(open_lock(&path)?);
+        // A holder has its file open for writing and closes it with the lock. Whoever only looks opens it for reading,
+        // which wakes nobody.
+        let mut closed = Watch::closing(&path)?;
+        let taken = async {
+            loop {
+                let file = File::open(&path).io("open", &path)?;
+                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => return Ok(VmLock(file)),
+                    Err(rustix::io::Errno::WOULDBLOCK) => closed.changed().await.io("watch", &path)?,
+                    Err(errno) => return Err(errno).io("lock", &path),
+                }
+            }
+        };
+        timeout(limit, taken).await.map_or(Ok(None), |lock| lock.map(Some))
     }
 }
 

@@ -156,7 +156,7 @@ fn spawn(
 /// The reason of a hypervisor that ended before it answered: its own words where it left some.
 fn died(args: &SupervisorArgs, directory: &Path, child: &mut KillOnDrop, error: crate::QmpError) -> VmError {
     let tail = qemu::log_tail(&directory.join("qemu.log"));
-    let status = child.0.as_mut().and_then(|child| wait_briefly(child));
+    let status = child.0.as_mut().and_then(wait_briefly);
     let message = match (status, tail.is_empty()) {
         (Some(status), false) => format!("QEMU ended with {status}: {tail}"),
         (Some(status), true) => format!("QEMU ended with {status} and said nothing"),
