@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
@@ -12,7 +11,7 @@ use super::apt::{Apt, Source};
 use super::error::{ImageError, IoContext};
 use super::files::{self, Lock, TEMPORARY};
 use super::manifest::{
-    Content, FORMAT, FileContent, Kernel, MANIFEST, MODULES, Manifest, ROOTFS, RootfsFormat,
+    Content, FORMAT, FileContent, Kernel, MANIFEST, MODULES, Manifest, ROOTFS, RootfsFormat, now,
 };
 use super::progress::Progress;
 use super::rootfs::{self, Job};
@@ -94,9 +93,7 @@ impl Build<'_> {
     /// Gives the finished image its name.
     fn finish(&self, staging: TempDir, content: Content) -> Result<Digest, ImageError> {
         let digest = content.digest();
-        // A host whose clock stands before 1970 has other worries than the age of its images.
-        let built_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        let manifest = Manifest { content, built_at };
+        let manifest = Manifest { content, built_at: now() };
         files::write_atomically(&staging.path().join(MANIFEST), manifest.to_json().as_bytes())?;
         fs::set_permissions(staging.path(), PermissionsExt::from_mode(0o755))
             .io("open to readers", staging.path())?;

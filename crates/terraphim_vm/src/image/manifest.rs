@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,11 @@ pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const KERNEL: &str = "vmlinux";
 pub(super) const MODULES: &str = "modules";
 pub(super) const ROOTFS: &str = "rootfs.squashfs";
+
+/// Now, in seconds since 1970. A host whose clock stands before that has other worries than the age of its images.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
 
 /// An image's manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]

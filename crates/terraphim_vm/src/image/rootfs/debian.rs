@@ -48,7 +48,8 @@ pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
     let tar = job.work.join("rootfs.tar");
     bootstrap(job, &source.lines(), File::create_new(&tar).io("create", &tar)?)?;
     job.progress.stage("packing the root file system");
-    squash(super::open(&tar)?, job.target)?;
+    // Dates are left alone: Python believes its compiled files only when they name the date of the source.
+    squash(super::open(&tar)?, job.target, crate::image::manifest::now())?;
     let status = job.work.join("status");
     let text = fs::read_to_string(&status).io("read", &status)?;
     Ok(installed(&text))

@@ -53,14 +53,26 @@ pub(super) fn require(base: Base, directory: &Path) -> Result<(), ImageError> {
     files::require_space(directory, need_mib)
 }
 
-/// Makes a squashfs from a tar file: owners, modes and devices come from the tar, so no privilege is needed.
-fn squash(tar: File, target: &Path) -> Result<(), ImageError> {
-    // Equal trees give equal images: the time of making is not recorded. The root directory's owner and mode have to be
-    // given, because sqfstar passes over the tar's own entry for it and would open it to all.
+/// Makes a squashfs from a tar file: owners, modes and devices come from the tar, so no privilege is needed. Nothing in it is
+/// dated later than `newest`, in seconds since 1970.
+fn squash(tar: File, target: &Path, newest: u64) -> Result<(), ImageError> {
+    // The root directory's owner and mode have to be given, because sqfstar passes over the tar's own entry for it and
+    // would open it to all. The date of making and of the root directory follow from the variable.
     Tool::new("sqfstar", "squashfs-tools", "packing the root file system")
-        .args(["-comp", "lz4", "-quiet", "-no-progress", "-mkfs-time", "0"])
-        .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0", "-root-time", "0"])
+        .args([
+            "-comp",
+            "lz4",
+            "-quiet",
+            "-no-progress",
+            "-root-mode",
+            "755",
+            "-root-uid",
+            "0",
+            "-root-gid",
+            "0",
+        ])
         .arg(target)
+        .env("SOURCE_DATE_EPOCH", newest.to_string())
         .stdin(tar)
         .run()?;
     files::make_read_only(target)?;
