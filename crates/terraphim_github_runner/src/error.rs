@@ -103,6 +103,12 @@ pub enum GitHubRunnerError {
         /// Which task.
         task: &'static str,
     },
+    /// A task of the engine was dropped before its end.
+    #[error("{task} was interrupted")]
+    Interrupted {
+        /// Which task.
+        task: &'static str,
+    },
     /// A workflow that cannot be executed as it is written.
     #[error("the workflow cannot be executed")]
     InvalidWorkflow(#[from] WorkflowProblem),

@@ -115,6 +115,7 @@ async fn a_cancelled_create_gives_its_vm_back() {
     assert_eq!((provider.allocations(), sessions.active_session_count()), (1, 0));
     provider.assert_clean();
     sessions.create_session(&context()).await.unwrap();
+    sessions.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,15 +333,33 @@ async fn shutdown_releases_everything_also_what_is_on_its_way() {
     sessions.shutdown().await.unwrap();
 }
 
-#[tokio::test]
-async fn dropping_the_manager_releases_everything() {
-    let provider = Provider::quick();
-    let sessions = manager(&provider, config(2));
+/// What a manager holds when it is dropped: a session at work, one that lingers, one that is being released.
+async fn dropped_with_everything() -> Arc<Provider> {
+    let provider = Provider::new(|_| Behaviour::Work(Duration::from_millis(20)));
+    let sessions = manager(&provider, config(3));
     sessions.create_session(&context()).await.unwrap();
     sessions.open(&context()).await.unwrap().finish(true).await.unwrap();
+    let third = sessions.create_session(&context()).await.unwrap().id;
+    sessions.update_session_state(&third, SessionState::Terminating).unwrap();
     drop(sessions);
-    settle().await;
-    assert_eq!(provider.allocations(), 2);
+    provider
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn dropping_the_manager_releases_everything_before_it_returns() {
+    let provider = tokio::spawn(dropped_with_everything()).await.unwrap();
+    assert_eq!(provider.allocations(), 3);
+    provider.assert_clean();
+    dropped_with_everything().await.assert_clean();
+}
+
+#[test]
+fn dropping_the_manager_on_a_runtime_of_one_thread_releases_everything() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let provider = runtime.block_on(dropped_with_everything());
+    // The release that was under way is taken over when the runtime drops its task.
+    drop(runtime);
+    assert_eq!(provider.allocations(), 3);
     provider.assert_clean();
 }
 

@@ -61,6 +61,15 @@ impl HttpClient {
         HttpClient { base, token, client }
     }
 
+    /// A client that opens a connection per call: it works from one runtime as from another.
+    pub(crate) fn unpooled(base: impl Into<String>, token: Option<Token>) -> Self {
+        let mut this = HttpClient::new(base, token);
+        this.client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector(this.base.starts_with("https:")));
+        this
+    }
+
     /// The address, for messages.
     pub(crate) fn base(&self) -> &str {
         &self.base

@@ -82,7 +82,11 @@ pub struct HttpVmProvider {
 
 impl HttpVmProvider {
     pub(crate) fn new(host: &HostSettings) -> Self {
-        HttpVmProvider { client: HttpClient::new(&host.url, host.token.clone()), backoff: Backoff::default() }
+        HttpVmProvider {
+            // A manager that is dropped releases its VMs from a runtime of their own.
+            client: HttpClient::unpooled(&host.url, host.token.clone()),
+            backoff: Backoff::default(),
+        }
     }
 
     /// The host that `FIRECRACKER_API_URL` and `FIRECRACKER_AUTH_TOKEN` name.

@@ -34,7 +34,8 @@ pub trait VmProvider: Send + Sync {
 
 /// Gives each run its VM.
 ///
-/// Dropping the manager releases all VMs in the background; [`shutdown`](Self::shutdown) also waits for it.
+/// End it with [`shutdown`](Self::shutdown). Dropping it instead also releases all VMs, but blocks its thread
+/// meanwhile (for half a minute at most).
 pub struct SessionManager {
     shared: Arc<Shared>,
     /// The task that releases what is due; started with the first session, because that is in a runtime.
@@ -257,9 +258,7 @@ impl Drop for SessionManager {
         }
         self.shared.work.close();
         let all = self.shared.table().close();
-        for id in &all {
-            self.shared.start_release(id);
-        }
+        self.shared.release_in_drop(&all);
     }
 }
 

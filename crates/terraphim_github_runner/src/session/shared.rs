@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::FutureExt;
-use tokio::runtime::Handle;
+use futures_util::future::join_all;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -18,9 +20,8 @@ use super::types::{Session, SessionManagerConfig, SessionState};
 use crate::error::{GitHubRunnerError, Result, chain};
 use crate::models::SessionId;
 
-/// A `drop` outside of a runtime blocks its thread for no longer than this per VM. Stopping a VM takes a few
-/// seconds; a supervisor that takes longer kills it.
-const RELEASE_IN_DROP_LIMIT: Duration = Duration::from_secs(30);
+/// A `drop` blocks its thread for no longer than this. Stopping a VM takes a few seconds, and all stop at once.
+const IN_DROP_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Shared {
     pub(super) provider: Arc<dyn VmProvider>,
@@ -88,7 +89,7 @@ impl Shared {
                 match entered {
                     // Nobody may be waiting any more; then the caller's guard has asked for the release.
                     Ok(()) => drop(reply.send(Ok(session))),
-                    Err(release) => Arc::clone(&self).give_back(release).await,
+                    Err(release) => Arc::clone(&self).give_back(release, LastTry(false)).await,
                 }
                 self.wake.notify_one();
             }
@@ -119,7 +120,7 @@ impl Shared {
     pub(super) fn start_release(self: &Arc<Self>, id: &SessionId) {
         let asked = self.table().ask_release(id);
         if let Asked::Begin(release) = asked {
-            self.spawn(Arc::clone(self).give_back(release));
+            self.spawn(Arc::clone(self).give_back(release, LastTry(false)));
         }
     }
 
@@ -130,7 +131,7 @@ impl Shared {
             let progress = table.progress(id);
             match table.ask_release(id) {
                 Asked::Begin(release) => {
-                    self.spawn(Arc::clone(self).give_back(release));
+                    self.spawn(Arc::clone(self).give_back(release, LastTry(false)));
                 }
                 Asked::Underway => {}
                 Asked::Gone => return Ok(()),
@@ -138,7 +139,7 @@ impl Shared {
             }
             progress.ok_or_else(|| GitHubRunnerError::SessionNotFound { session_id: id.clone() })?
         };
-        let ended = progress.wait_for(|p| matches!(p, Progress::Done | Progress::Failed(_))).await;
+        let ended = progress.wait_for(Progress::is_over).await;
         match ended.as_deref() {
             Ok(Progress::Failed(error)) => {
                 let vm_id = self.table().get(id).map(|s| s.vm_id.clone()).unwrap_or_default();
@@ -150,19 +151,30 @@ impl Shared {
     }
 
     /// Gives one VM back. A task of its own, so that a caller who goes away does not stop it half-way.
-    async fn give_back(self: Arc<Self>, release: Release) {
-        let Release { id, vm_id, .. } = &release;
+    fn give_back(
+        self: Arc<Self>,
+        release: Release,
+        last_try: LastTry,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        // Made here, so that it also guards a task that is dropped before it ran at all.
+        let unfinished = Unfinished { shared: Arc::clone(&self), release: Some(release), last_try };
+        self.give_back_guarded(unfinished)
+    }
+
+    async fn give_back_guarded(self: Arc<Self>, mut unfinished: Unfinished) {
+        let Some(Release { id, vm_id, .. }) = &unfinished.release else { return };
+        let (id, vm_id) = (id.clone(), vm_id.clone());
         let started = Instant::now();
-        let call = AssertUnwindSafe(self.provider.release(vm_id)).catch_unwind().await;
-        let result = call.unwrap_or(Err(GitHubRunnerError::Panicked { task: "the provider's release" }));
-        match result {
+        let call = AssertUnwindSafe(self.provider.release(&vm_id)).catch_unwind().await;
+        let Some(release) = unfinished.release.take() else { return };
+        match call.unwrap_or(Err(GitHubRunnerError::Panicked { task: "the provider's release" })) {
             Ok(()) => {
                 let took = started.elapsed().as_millis();
                 info!(
                     session.id = %id, vm.id = vm_id, duration_ms = took,
                     "released VM {vm_id} of session {id} in {took} ms"
                 );
-                self.table().released(id);
+                self.table().released(&id);
             }
             Err(error) => {
                 warn!(
@@ -188,21 +200,85 @@ impl Shared {
         Ok(())
     }
 
-    /// Runs a release, also from a `drop` outside of any runtime: then here and now.
+    /// Runs a release as a task, or, in a `drop` outside of any runtime, here and now.
     fn spawn(&self, release: impl Future<Output = ()> + Send + 'static) {
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(release);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(release)),
+            Err(_) => run_on_a_thread(release),
+        }
+    }
+
+    /// Gives all these VMs back before it returns: after the manager nobody is left to do it, and the runtime
+    /// may end next.
+    pub(super) fn release_in_drop(self: &Arc<Self>, ids: &[SessionId]) {
+        let (mut begun, mut underway) = (Vec::new(), Vec::new());
+        for id in ids {
+            let mut table = self.table();
+            let progress = table.progress(id);
+            match table.ask_release(id) {
+                Asked::Begin(release) => begun.push(Arc::clone(self).give_back(release, LastTry(true))),
+                Asked::Underway => underway.extend(progress),
+                Asked::Gone | Asked::Unknown => {}
+            }
+        }
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+            // The tasks that are at it need the very thread that would wait for them here.
+            underway.clear();
+        }
+        if begun.is_empty() && underway.is_empty() {
             return;
         }
-        let on_a_thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let release = async { tokio::time::timeout(RELEASE_IN_DROP_LIMIT, release).await };
-            runtime.block_on(release).map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))
-        });
-        match on_a_thread.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!("cannot release a VM outside of a runtime: {error}"),
-            Err(_) => warn!("releasing a VM outside of a runtime panicked"),
+        let must_yield = !underway.is_empty();
+        let wait = move || {
+            run_on_a_thread(async {
+                let ended = underway.into_iter().map(|mut progress| async move {
+                    drop(progress.wait_for(Progress::is_over).await);
+                });
+                futures_util::join!(join_all(begun), join_all(ended));
+            });
+        };
+        if must_yield { block_in_place(wait) } else { wait() }
+    }
+}
+
+/// Whether nobody comes after to try again.
+#[derive(Clone, Copy)]
+struct LastTry(bool);
+
+/// A release that its task may not finish: a runtime that ends drops its tasks.
+struct Unfinished {
+    shared: Arc<Shared>,
+    release: Option<Release>,
+    last_try: LastTry,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(release) = self.release.take() else { return };
+        let shared = &self.shared;
+        if self.last_try.0 {
+            warn!(session.id = %release.id, vm.id = release.vm_id, "VM {} may be left", release.vm_id);
+        } else if shared.table().is_closed() {
+            run_on_a_thread(Arc::clone(shared).give_back(release, LastTry(true)));
+        } else {
+            let interrupted = GitHubRunnerError::Interrupted { task: "the release" };
+            shared.table().not_released(release, Arc::new(interrupted), Instant::now());
+            shared.wake.notify_one();
         }
+    }
+}
+
+/// Runs a future to its end on a runtime of its own, and waits for it.
+fn run_on_a_thread(future: impl Future<Output = ()> + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let limited = async { tokio::time::timeout(IN_DROP_LIMIT, future).await };
+        runtime.block_on(limited).map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))
+    });
+    match thread.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!("cannot release all VMs: {error}"),
+        Err(_) => warn!("releasing VMs panicked"),
     }
 }

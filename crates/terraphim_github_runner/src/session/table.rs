@@ -59,6 +59,12 @@ pub(super) enum Progress {
     Failed(Arc<GitHubRunnerError>),
 }
 
+impl Progress {
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Progress::Done | Progress::Failed(_))
+    }
+}
+
 /// A VM to be given back, with its place, which is free once this is dropped.
 #[derive(Debug)]
 pub(super) struct Release {
@@ -241,6 +247,11 @@ impl Table {
     /// Sessions that count against the limit.
     pub(super) fn at_work_ids(&self) -> impl Iterator<Item = &SessionId> {
         self.entries.iter().filter(|(_, entry)| entry.work.is_some()).map(|(id, _)| id)
+    }
+
+    /// Whether the manager is shut down or gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// All sessions, from now on without new ones.

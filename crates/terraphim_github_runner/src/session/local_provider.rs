@@ -1,0 +1,108 @@
+//! VMs of this host.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use terraphim_vm::{Host, ProcessId, StopOptions, VmError, VmId, VmSpec};
+use thiserror::Error;
+
+use super::manager::VmProvider;
+use crate::error::{GitHubRunnerError, Result};
+
+/// A VM that is given back gets no time to shut down: nothing of it is kept.
+const NO_GRACE: Duration = Duration::ZERO;
+
+/// Gives VMs of this host. A VM type is the name of a [`VmSpec`].
+#[derive(Clone)]
+pub struct LocalVmProvider {
+    host: Host,
+    types: BTreeMap<String, VmSpec>,
+    keeps: bool,
+}
+
+/// There is no such VM type.
+#[derive(Debug, Error)]
+#[error("there is no VM type {vm_type:?}; there are {}", known.join(", "))]
+pub struct UnknownVmType {
+    /// The type asked for.
+    pub vm_type: String,
+    /// The types there are.
+    pub known: Vec<String>,
+}
+
+impl LocalVmProvider {
+    /// Gives VMs of these types.
+    #[must_use]
+    pub fn new(host: Host, types: BTreeMap<String, VmSpec>) -> Self {
+        LocalVmProvider { host, types, keeps: false }
+    }
+
+    /// Leaves VMs running that are given back, so that they can be looked at. Otherwise they are removed, also when
+    /// this process dies.
+    #[must_use]
+    pub fn keeping(self, keeps: bool) -> Self {
+        LocalVmProvider { keeps, ..self }
+    }
+
+    /// Starts a VM that was created. It is removed again if that fails.
+    async fn start(&self, id: &VmId) -> Result<()> {
+        let started = match (self.keeps, ProcessId::current()) {
+            (false, Ok(owner)) => self.host.start_owned(id, &owner).await,
+            _ => self.host.start(id).await,
+        };
+        let ready = match started {
+            Ok(_) => match self.host.client(id) {
+                Ok(client) => client.wait_agent().await.map(drop),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        let Err(error) = ready else { return Ok(()) };
+        if let Err(left) = self.host.remove(id, true).await {
+            tracing::warn!(vm.id = %id, "cannot remove a VM that did not start: {left}");
+        }
+        Err(GitHubRunnerError::failed(format!("start VM {id}"), error))
+    }
+}
+
+#[async_trait]
+impl VmProvider for LocalVmProvider {
+    async fn allocate(&self, vm_type: &str) -> Result<(String, Duration)> {
+        let begin = Instant::now();
+        let what = || format!("create a VM of type {vm_type}");
+        let spec = self.types.get(vm_type).ok_or_else(|| {
+            let known = self.types.keys().cloned().collect();
+            GitHubRunnerError::failed(what(), UnknownVmType { vm_type: vm_type.to_owned(), known })
+        })?;
+        let (host, spec) = (self.host.clone(), spec.clone());
+        // Creating makes files and waits for locks.
+        let created = tokio::task::spawn_blocking(move || host.create(&spec)).await;
+        let record = match created {
+            Ok(record) => record.map_err(|error| GitHubRunnerError::failed(what(), error))?,
+            Err(error) => return Err(GitHubRunnerError::failed(what(), error)),
+        };
+        self.start(&record.id).await?;
+        Ok((record.id.to_string(), begin.elapsed()))
+    }
+
+    async fn release(&self, vm_id: &str) -> Result<()> {
+        if self.keeps {
+            return Ok(());
+        }
+        let failed = |error| GitHubRunnerError::failed(format!("remove VM {vm_id}"), error);
+        let id: VmId = vm_id.parse().map_err(|error| {
+            GitHubRunnerError::failed(format!("remove VM {vm_id}"), Box::new(error) as crate::error::BoxError)
+        })?;
+        let stopped = self.host.stop(&id, &StopOptions { grace: NO_GRACE }).await;
+        let removed = match stopped {
+            Ok(_) => self.host.remove(&id, true).await,
+            Err(error) => Err(error),
+        };
+        match removed {
+            // Its supervisor removes a VM whose owner is gone; so may the user.
+            Ok(()) | Err(VmError::NotFound(_)) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
