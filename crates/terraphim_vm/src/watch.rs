@@ -32,9 +32,9 @@ impl Watch {
         Watch::entry(path, log, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)
     }
 
-    /// Watches for somebody closing the file at `path` who had it open for writing.
+    /// Watches for somebody closing the file at `path`.
     pub(crate) fn closing(path: &Path) -> Result<Watch, VmError> {
-        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE_WRITE)
+        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE)
     }
 
     fn entry(path: &Path, name: OsString, what: WatchFlags) -> Result<Watch, VmError> {

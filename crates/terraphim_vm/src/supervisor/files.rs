@@ -38,21 +38,22 @@ impl VmLock {
     /// Waits for the lock, for at most `limit`; `None` when it is still taken then.
     pub(crate) async fn take(paths: &Paths, id: &VmId, limit: Duration) -> Result<Option<VmLock>, VmError> {
         let path = paths.lock(id);
-        drop(open_lock(&path)?);
-        // A holder has its file open for writing and closes it with the lock. Whoever only looks opens it for reading,
-        // which wakes nobody.
+        // Opened once, so that the only closings seen are those of others.
+        let file = open_lock(&path)?;
         let mut closed = Watch::closing(&path)?;
         let taken = async {
             loop {
-                let file = File::open(&path).io("open", &path)?;
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => return Ok(VmLock(file)),
+                    Ok(()) => return Ok(()),
                     Err(rustix::io::Errno::WOULDBLOCK) => closed.changed().await.io("watch", &path)?,
                     Err(errno) => return Err(errno).io("lock", &path),
                 }
             }
         };
-        timeout(limit, taken).await.map_or(Ok(None), |lock| lock.map(Some))
+        match timeout(limit, taken).await {
+            Ok(taken) => taken.map(|()| Some(VmLock(file))),
+            Err(_) => Ok(None),
+        }
     }
 }
 
