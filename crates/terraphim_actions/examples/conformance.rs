@@ -2,11 +2,13 @@
 //!
 //! - `conformance expr --batch FILE` prints one answer for each line of FILE;
 //! - `conformance check FILE [--as PATH] [--reusable PATH=FILE]... [--option KEY=VALUE]...
-//!   [--emit template-json]` prints the workflow as JSON, or its errors.
+//!   [--emit template-json]` prints the workflow as JSON, or its errors;
+//! - `conformance filters FILE` checks the filter patterns of FILE.
 
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use terraphim_actions::trigger::PatternList;
 use terraphim_actions::workflow::{Loader, Options, Workflow};
 
 fn main() -> ExitCode {
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["expr", "--batch", file] => batch(file),
         ["check", rest @ ..] => check(rest),
+        ["filters", file] => filters(file),
         _ => Err("usage: conformance expr --batch FILE | conformance check FILE [OPTION]...".into()),
     };
     match done {
@@ -72,4 +75,34 @@ fn check(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+#[derive(serde::Deserialize)]
+struct Filters {
+    cases: Vec<Filter>,
+}
+
+#[derive(serde::Deserialize)]
+struct Filter {
+    patterns: Vec<String>,
+    inputs: Vec<String>,
+    skipped_by_positive_filter: bool,
+    skipped_by_ignore_filter: bool,
+}
+
+fn filters(file: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let filters: Filters = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+    let mut out = std::io::stdout().lock();
+    let mut right = 0;
+    for case in &filters.cases {
+        let list = PatternList::new(&case.patterns).map_err(|(_, error)| error)?;
+        let answer = (!list.admits(&case.inputs), list.ignores(&case.inputs));
+        if answer == (case.skipped_by_positive_filter, case.skipped_by_ignore_filter) {
+            right += 1;
+        } else {
+            writeln!(out, "{:?} {:?}: {answer:?}", case.patterns, case.inputs)?;
+        }
+    }
+    writeln!(out, "filters: {right}/{}", filters.cases.len())?;
+    Ok(if right == filters.cases.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -189,8 +189,8 @@ fn runs(limits: &mut Limits, runs: &Template) -> Option<Runs> {
             entrypoint: text(runs, "entrypoint"),
             args: runs.get("args").map(|args| args.items().to_vec()).unwrap_or_default(),
             env: runs.get("env").cloned(),
-            pre: hook(limits, runs, "pre-entrypoint", "pre-if")?,
-            post: hook(limits, runs, "post-entrypoint", "post-if")?,
+            pre: hook(limits, runs, "pre-entrypoint", "pre-if").ok()?,
+            post: hook(limits, runs, "post-entrypoint", "post-if").ok()?,
         }));
     }
     if using.eq_ignore_ascii_case("composite") {
@@ -213,8 +213,8 @@ fn runs(limits: &mut Limits, runs: &Template) -> Option<Runs> {
     Some(Runs::Node(NodeRuns {
         version,
         main: required(limits, runs, "main")?,
-        pre: hook(limits, runs, "pre", "pre-if")?,
-        post: hook(limits, runs, "post", "post-if")?,
+        pre: hook(limits, runs, "pre", "pre-if").ok()?,
+        post: hook(limits, runs, "post", "post-if").ok()?,
     }))
 }
 
@@ -226,10 +226,11 @@ fn required(limits: &mut Limits, runs: &Template, key: &str) -> Option<String> {
     value
 }
 
-/// A hook; the outer `None` is an error.
-#[expect(clippy::option_option, reason = "the outer one says that an error was reported")]
-fn hook(limits: &mut Limits, runs: &Template, key: &str, condition: &str) -> Option<Option<Hook>> {
-    let Some(program) = text(runs, key) else { return Some(None) };
+/// An error was added to the limits.
+struct Reported;
+
+fn hook(limits: &mut Limits, runs: &Template, key: &str, condition: &str) -> Result<Option<Hook>, Reported> {
+    let Some(program) = text(runs, key) else { return Ok(None) };
     let template = runs.get(condition);
     let written = match template.map(|template| &template.node) {
         Some(Node::Expr(expr)) => expr.source().to_owned(),
@@ -243,15 +244,12 @@ fn hook(limits: &mut Limits, runs: &Template, key: &str, condition: &str) -> Opt
         Ok(Some(expr)) => {
             let span = template.map(|template| template.span).unwrap_or_default();
             let written = Some(Arc::from(source));
-            Some(Some(Hook {
-                program,
-                condition: Condition { expr: Arc::new(expr), span, file: 0, written },
-            }))
+            Ok(Some(Hook { program, condition: Condition { expr: Arc::new(expr), span, file: 0, written } }))
         }
-        Ok(None) => Some(None),
+        Ok(None) => Ok(None),
         Err(error) => {
             limits.error_at(template.unwrap_or(runs), error.message);
-            None
+            Err(Reported)
         }
     }
 }

@@ -11,5 +11,6 @@ pub mod resolve;
 mod schema;
 pub mod span;
 pub mod template;
+pub mod trigger;
 pub mod workflow;
 mod yaml;

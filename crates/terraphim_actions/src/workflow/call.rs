@@ -83,13 +83,13 @@ fn is_required(definition: &Template) -> bool {
 
 /// A literal must be of the type of its input. A text takes any literal.
 fn check_type(converter: &mut Converter<'_>, value: &Template, kind: &str) {
-    let fits = match (kind, &value.node) {
+    let fits = matches!(
+        (kind, &value.node),
         (_, Node::Expr(_))
-        | ("boolean", Node::Bool(_))
-        | ("number", Node::Num(_))
-        | ("string", Node::Str(_) | Node::Num(_) | Node::Bool(_)) => true,
-        _ => false,
-    };
+            | ("boolean", Node::Bool(_))
+            | ("number", Node::Num(_))
+            | ("string", Node::Str(_) | Node::Num(_) | Node::Bool(_))
+    );
     if !fits {
         converter.limits.error_at(value, format!("Unexpected value '{}'", value.display()));
     }

@@ -39,9 +39,8 @@ impl Ids {
     /// Adds a part to the next id; what may not be in an id becomes `_`.
     pub(crate) fn segment(&mut self, segment: &str) {
         let Some(first) = segment.chars().next() else { return };
-        if !self.next.is_empty() {
-            self.next.push('_');
-        } else if first.is_ascii_digit() || first == '-' {
+        // The sign parts segments, and makes a first character legal that is not.
+        if !self.next.is_empty() || first.is_ascii_digit() || first == '-' {
             self.next.push('_');
         }
         let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
