@@ -63,12 +63,12 @@ pub use models::{
     SnapshotId, WorkflowContext, WorkflowResult,
 };
 pub use session::{
-    AtLimit, HttpVmProvider, Session, SessionLease, SessionManager, SessionManagerConfig, SessionPhase,
-    SessionState, SessionStats, SessionTrace, StateChange, VmProvider,
+    AtLimit, HttpVmProvider, LocalVmProvider, Session, SessionLease, SessionManager, SessionManagerConfig,
+    SessionPhase, SessionState, SessionStats, SessionTrace, StateChange, VmProvider,
 };
 pub use workflow::{
-    Capabilities, CommandExecutor, CommandResult, Exit, FileToWrite, LlmConfig, LlmError, Mount, OutputSink,
-    ParsedWorkflow, ProcessOutcome, ProcessSpec, ProposalProblem, ReturnedFile, StopLadder, StopReason,
-    Stream, VmCommandExecutor, WorkflowExecutor, WorkflowExecutorConfig, WorkflowParser, WorkflowProblem,
-    WorkflowStep,
+    Capabilities, CommandExecutor, CommandResult, Exit, FileToWrite, LlmConfig, LlmError,
+    LocalCommandExecutor, Mount, OutputSink, ParsedWorkflow, ProcessOutcome, ProcessSpec, ProposalProblem,
+    ReturnedFile, StopLadder, StopReason, Stream, VmCommandExecutor, WorkflowExecutor,
+    WorkflowExecutorConfig, WorkflowParser, WorkflowProblem, WorkflowStep,
 };

@@ -13,6 +13,7 @@
 
 pub mod http_provider;
 mod lease;
+pub mod local_provider;
 pub mod manager;
 mod reaper;
 mod shared;
@@ -22,6 +23,7 @@ mod types;
 
 pub use http_provider::HttpVmProvider;
 pub use lease::SessionLease;
+pub use local_provider::LocalVmProvider;
 pub use manager::{SessionManager, VmProvider};
 pub use trace::{SessionPhase, SessionTrace, StateChange};
 pub use types::{AtLimit, Session, SessionManagerConfig, SessionState, SessionStats};

@@ -159,13 +159,18 @@ impl CommandExecutor for LocalCommandExecutor {
         guest_dir: &str,
         tar: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<()> {
-        let uploaded = self.client(session)?.upload(guest_dir, self.user.as_deref(), SharedReader(tar.into())).await;
+        let uploaded =
+            self.client(session)?.upload(guest_dir, self.user.as_deref(), SharedReader(tar.into())).await;
         uploaded.map_err(|error| {
             GitHubRunnerError::failed(format!("put files into {guest_dir} of VM {}", session.vm_id), error)
         })
     }
 
-    async fn download(&self, session: &Session, guest_path: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    async fn download(
+        &self,
+        session: &Session,
+        guest_path: &str,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         let reader = self.client(session)?.download(guest_path).await;
         let reader = reader.map_err(|error| {
             GitHubRunnerError::failed(format!("get {guest_path} of VM {}", session.vm_id), error)
@@ -174,7 +179,8 @@ impl CommandExecutor for LocalCommandExecutor {
     }
 
     async fn create_view(&self, session: &Session, name: &str, mounts: &[Mount]) -> Result<()> {
-        let view = View { name: name.to_owned(), mounts: mounts.iter().map(|mount| self.mount(mount)).collect() };
+        let view =
+            View { name: name.to_owned(), mounts: mounts.iter().map(|mount| self.mount(mount)).collect() };
         let made = self.client(session)?.create_view(&view).await;
         made.map_err(|error| {
             GitHubRunnerError::failed(format!("make the view {name} in VM {}", session.vm_id), error)
@@ -331,7 +337,11 @@ impl Drop for Running<'_> {
 
 /// A process that could not be started: the exit code that a shell would give. What is not the fault of the command
 /// is an error.
-async fn refused(session: &Session, failure: ExecFailed, output: &mut (dyn OutputSink + Send)) -> Result<Exit> {
+async fn refused(
+    session: &Session,
+    failure: ExecFailed,
+    output: &mut (dyn OutputSink + Send),
+) -> Result<Exit> {
     let code = match failure.reason {
         ExecFailure::BadRequest => {
             return Err(GitHubRunnerError::failed(what(session), BadRequest(failure.message)));
@@ -376,7 +386,11 @@ struct Unkillable;
 struct SharedReader(Mutex<Box<dyn AsyncRead + Send + Unpin>>);
 
 impl AsyncRead for SharedReader {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let reader = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         Pin::new(reader).poll_read(cx, buf)
     }

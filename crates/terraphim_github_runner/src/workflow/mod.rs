@@ -2,6 +2,7 @@
 
 pub mod executor;
 pub mod llm_parser;
+pub mod local_executor;
 mod lower;
 pub mod parser;
 mod patterns;
@@ -13,6 +14,7 @@ pub mod vm_executor;
 
 pub use executor::{CommandExecutor, CommandResult, WorkflowExecutor, WorkflowExecutorConfig};
 pub use llm_parser::{LlmConfig, LlmError, WorkflowParser};
+pub use local_executor::LocalCommandExecutor;
 pub use parser::{ParsedWorkflow, WorkflowProblem, WorkflowStep};
 pub use process::{
     Capabilities, Exit, FileToWrite, Mount, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile,

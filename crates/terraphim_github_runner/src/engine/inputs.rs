@@ -1,0 +1,232 @@
+//! What a run is given beside its plan.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use indexmap::IndexMap;
+use tokio::io::AsyncRead;
+use uuid::Uuid;
+
+use super::clock::Timing;
+use super::layout::Layout;
+use crate::models::RepositoryInfo;
+
+/// What a run is given beside its plan. [`RunInputs::new`] fills in what has a sensible default.
+#[derive(Clone)]
+pub struct RunInputs {
+    /// Identifies the run; becomes the id of its session.
+    pub run_id: Uuid,
+    /// `github.run_number`.
+    pub run_number: u64,
+    /// `github.run_attempt`.
+    pub run_attempt: u64,
+    /// The event, for instance `push`.
+    pub event_name: String,
+    /// Its payload.
+    pub event: serde_json::Value,
+    /// The repository.
+    pub repository: RepositoryInfo,
+    /// Branch, tag or pull request, for instance `refs/heads/main`; may be empty.
+    pub git_ref: String,
+    /// The commit; may be empty.
+    pub sha: String,
+    /// Who started the run.
+    pub actor: String,
+    /// `github.token`; may be empty.
+    pub token: Secret,
+    /// The files of the repository.
+    pub workspace: Arc<dyn WorkspaceSource>,
+    /// Variables below those of the workflow.
+    pub env: IndexMap<String, String>,
+    /// The context `vars`.
+    pub vars: IndexMap<String, String>,
+    /// The context `secrets`; none of their values is ever stored or shown.
+    pub secrets: IndexMap<String, Secret>,
+    /// The context `inputs`.
+    pub inputs: IndexMap<String, serde_json::Value>,
+    /// Run only these jobs and those that they need; all of them if empty.
+    pub jobs: Vec<String>,
+    /// Run only the jobs of matrices that have one of these values for each key that is named here.
+    pub matrix: IndexMap<String, Vec<String>>,
+    /// How jobs are kept apart.
+    pub isolation: Isolation,
+    /// How many jobs may run at the same time.
+    pub parallelism: usize,
+    /// Which VM type `runs-on` means.
+    pub vm_types: VmTypes,
+    /// Where things are in the guest.
+    pub layout: Layout,
+    /// Time limits.
+    pub timing: Timing,
+}
+
+impl RunInputs {
+    /// A run for `event_name` without payload, secrets or settings.
+    pub fn new(
+        event_name: impl Into<String>,
+        repository: RepositoryInfo,
+        workspace: Arc<dyn WorkspaceSource>,
+    ) -> RunInputs {
+        RunInputs {
+            run_id: Uuid::now_v7(),
+            run_number: 1,
+            run_attempt: 1,
+            event_name: event_name.into(),
+            event: serde_json::Value::Object(serde_json::Map::new()),
+            repository,
+            git_ref: String::new(),
+            sha: String::new(),
+            actor: "tci".to_owned(),
+            token: Secret::default(),
+            workspace,
+            env: IndexMap::new(),
+            vars: IndexMap::new(),
+            secrets: IndexMap::new(),
+            inputs: IndexMap::new(),
+            jobs: Vec::new(),
+            matrix: IndexMap::new(),
+            isolation: Isolation::Workflow,
+            parallelism: 1,
+            vm_types: VmTypes::default(),
+            layout: Layout::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// The repository's name without its owner; the name of the directory of its files.
+    #[must_use]
+    pub fn repository_name(&self) -> &str {
+        let full = &self.repository.full_name;
+        full.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("repository")
+    }
+}
+
+/// Gives the files of the repository, as often as a VM needs them.
+#[async_trait]
+pub trait WorkspaceSource: Send + Sync {
+    /// A tar stream of the files, without a directory around them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    async fn tar(&self) -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>>;
+}
+
+/// A repository without files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmptyWorkspace;
+
+#[async_trait]
+impl WorkspaceSource for EmptyWorkspace {
+    async fn tar(&self) -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+        // The end of a tar archive: two blocks of zeros.
+        Ok(Box::new(std::io::Cursor::new(vec![0; 1024])))
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Secret(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How the jobs of a run are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// One VM for the run; each job has a view of its own in it.
+    #[default]
+    Workflow,
+    /// One VM for each job.
+    Job,
+}
+
+/// Which VM type the labels of `runs-on` mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmTypes {
+    /// The type for labels that name no type of their own.
+    pub default: String,
+    /// Types by label, in lower case.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for VmTypes {
+    fn default() -> Self {
+        VmTypes { default: "default".to_owned(), labels: BTreeMap::new() }
+    }
+}
+
+impl VmTypes {
+    /// The type for a list of labels. The first label that no type has is the error.
+    pub(super) fn resolve(&self, labels: &[String]) -> Result<String, String> {
+        let mut found = None;
+        for label in labels {
+            let lower = label.to_lowercase();
+            match self.labels.get(&lower) {
+                Some(vm_type) => found = found.or(Some(vm_type.clone())),
+                None if is_general(&lower) => {}
+                None => return Err(label.clone()),
+            }
+        }
+        Ok(found.unwrap_or_else(|| self.default.clone()))
+    }
+}
+
+/// Labels that any Linux VM answers to.
+fn is_general(label: &str) -> bool {
+    let families = ["ubuntu-", "debian-"];
+    matches!(label, "self-hosted" | "linux" | "x64" | "ubuntu" | "debian")
+        || families.iter().any(|family| label.starts_with(family))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_choose_a_vm_type() {
+        let mut types = VmTypes::default();
+        types.labels.insert("big".into(), "sixteen-cores".into());
+        for (labels, want) in [
+            (vec!["ubuntu-latest"], Ok("default")),
+            (vec!["Ubuntu-24.04"], Ok("default")),
+            (vec!["self-hosted", "linux", "BIG"], Ok("sixteen-cores")),
+            (vec!["windows-latest"], Err("windows-latest")),
+            (vec!["big", "gpu"], Err("gpu")),
+            (vec![], Ok("default")),
+        ] {
+            let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
+            let got = types.resolve(&labels);
+            assert_eq!(got.as_deref().map_err(String::as_str), want, "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        assert_eq!(format!("{:?}", Secret::from("hunter2")), "***");
+    }
+}

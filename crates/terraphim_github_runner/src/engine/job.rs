@@ -1,0 +1,313 @@
+//! Runs the steps of one job.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use indexmap::IndexMap;
+use terraphim_actions::expr::{Object, Scope, Value};
+use terraphim_actions::mask::Masker;
+use terraphim_actions::template::TemplateError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::{Clock, Interruption};
+use super::contexts::env_context;
+use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
+use super::expand::ReadyJob;
+use super::functions::{Hashes, StepFunctions};
+use super::place::Place;
+use super::plan::PlannedJob;
+use super::report::{JobReport, StepReport};
+use super::shared::Shared;
+use crate::error::Result;
+
+/// A job that runs.
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Arc<Place>,
+    /// The view its processes run in.
+    pub(super) view: Option<String>,
+    pub(super) planned: Arc<PlannedJob>,
+    pub(super) ready: ReadyJob,
+    pub(super) clock: Clock,
+    pub(super) masker: Masker,
+    /// The variables of the workflow, the job and `GITHUB_ENV`.
+    pub(super) env: IndexMap<String, String>,
+    /// What steps put before the search path; the last is the first to be searched.
+    pub(super) paths: Vec<String>,
+    /// The part of `github` that this job adds to.
+    pub(super) github: Object,
+    pub(super) runner: Object,
+    /// The context `steps`.
+    pub(super) steps: Object,
+    /// How the job goes so far: success, failure or cancelled.
+    pub(super) status: Conclusion,
+    pub(super) hashes: Hashes,
+    /// A process of this job has started, so its event file is there.
+    pub(super) has_event_file: bool,
+    started_at: DateTime<Utc>,
+    started: Instant,
+    annotations: Vec<Annotation>,
+    reports: Vec<StepReport>,
+}
+
+impl Job {
+    /// A job that is about to run in a session.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        place: Arc<Place>,
+        planned: Arc<PlannedJob>,
+        ready: ReadyJob,
+        cancel: CancellationToken,
+    ) -> Job {
+        let clock = Clock::start(cancel, ready.limit, ready.grace);
+        let masker = shared.masker.clone();
+        let github = shared.job_github(&planned);
+        let runner = shared.runner(&ready);
+        Job {
+            shared,
+            place,
+            view: None,
+            planned,
+            ready,
+            clock,
+            masker,
+            env: IndexMap::new(),
+            paths: Vec::new(),
+            github,
+            runner,
+            steps: Object::new(),
+            status: Conclusion::Success,
+            hashes: Hashes::new(),
+            has_event_file: false,
+            started_at: Utc::now(),
+            started: Instant::now(),
+            annotations: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// The VM or its host failed: nothing is known about the job.
+    pub(super) async fn run(mut self) -> Result<JobReport> {
+        let event = RunEvent::JobStarted {
+            job: self.ready.key.clone(),
+            name: self.name(),
+            vm_id: self.place.session().vm_id.clone(),
+            at: self.started_at,
+        };
+        self.shared.observe(&event).await;
+        self.make_view().await?;
+        match self.job_env().await? {
+            Ok(()) => {
+                for index in 0..self.planned.steps.len() {
+                    let report = self.step(index).await?;
+                    self.conclude(index, report).await;
+                }
+            }
+            Err(error) => {
+                self.status = Conclusion::Failure;
+                self.annotate(AnnotationLevel::Error, self.shared.plan.describe(&error)).await;
+            }
+        }
+        let outputs = self.outputs().await?;
+        Ok(self.finish(outputs).await)
+    }
+
+    fn name(&self) -> String {
+        self.masker.mask(&self.ready.name)
+    }
+
+    async fn make_view(&mut self) -> Result<()> {
+        if !self.shared.executor.capabilities().views {
+            return Ok(());
+        }
+        let inputs = &self.shared.inputs;
+        let name = format!("job-{}", self.ready.key);
+        let mounts = inputs.layout.mounts(inputs.repository_name(), &self.ready.key);
+        self.shared.executor.create_view(self.place.session(), &name, &mounts).await?;
+        self.view = Some(name);
+        Ok(())
+    }
+
+    /// Evaluates `env` of the workflow and of the job.
+    async fn job_env(&mut self) -> Result<Result<(), TemplateError>> {
+        self.env.clone_from(&self.shared.inputs.env);
+        let (shared, planned) = (Arc::clone(&self.shared), Arc::clone(&self.planned));
+        for template in [&shared.plan.env, &planned.env].into_iter().flatten() {
+            let contexts = self.contexts(&IndexMap::new(), &self.github);
+            match self.evaluate(&contexts, |scope| template.text_map(scope)).await? {
+                Ok(env) => self.env.extend(env),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The contexts of a step.
+    pub(super) fn contexts(&self, env: &IndexMap<String, String>, github: &Object) -> Object {
+        let mut contexts = self.ready.contexts.clone();
+        contexts.insert("github", github.clone());
+        contexts.insert("secrets", self.shared.contexts.secrets.clone());
+        contexts.insert("runner", self.runner.clone());
+        contexts.insert("env", env_context(env));
+        contexts.insert("steps", self.steps.clone());
+        let job: Object = [("status", Value::str(self.status.name()))].into_iter().collect();
+        contexts.insert("job", job);
+        contexts
+    }
+
+    /// Evaluates something of a step; hashes of files are fetched from the guest when they are asked for.
+    pub(super) async fn evaluate<T: Send>(
+        &mut self,
+        contexts: &Object,
+        something: impl Fn(&Scope<'_>) -> Result<T, TemplateError> + Send,
+    ) -> Result<Result<T, TemplateError>> {
+        loop {
+            let (result, wanted) = {
+                let functions = StepFunctions::new(self.status, &self.hashes);
+                let result = something(&Scope::new(contexts, &functions));
+                (result, functions.wanted.into_inner())
+            };
+            match result {
+                Err(error) if error.pending && !wanted.is_empty() => {
+                    for patterns in wanted {
+                        let hash = self.hash_files(&patterns).await?;
+                        self.hashes.insert(patterns, hash);
+                    }
+                }
+                result => return Ok(result),
+            }
+        }
+    }
+
+    /// Notes that the job is cancelled or out of time, if it is by now; says whether it must stop at once.
+    pub(super) async fn must_stop(&mut self) -> bool {
+        match self.clock.check() {
+            None => false,
+            Some(Interruption::Over) => true,
+            Some(why) => {
+                self.interrupt(why).await;
+                false
+            }
+        }
+    }
+
+    /// The job is to end: from now on only what runs after a cancellation runs.
+    pub(super) async fn interrupt(&mut self, why: Interruption) {
+        self.status = Conclusion::Cancelled;
+        if why == Interruption::TimedOut {
+            let limit = self.ready.limit.as_secs_f64() / self.shared.inputs.timing.minute.as_secs_f64();
+            let text = format!(
+                "The job ran longer than its limit of {limit} minutes (timeout-minutes) and was stopped."
+            );
+            self.annotate(AnnotationLevel::Error, text).await;
+        }
+    }
+
+    /// A message about the job itself.
+    async fn annotate(&mut self, level: AnnotationLevel, text: String) {
+        let annotation = Annotation::new(level, self.masker.mask(&text));
+        self.annotations.push(annotation.clone());
+        let job = self.ready.key.clone();
+        let event = RunEvent::Annotation { job, step: None, annotation, at: Utc::now() };
+        self.shared.observe(&event).await;
+    }
+
+    /// Takes the result of a step over into the job.
+    async fn conclude(&mut self, index: usize, report: StepReport) {
+        if report.conclusion == Conclusion::Failure && self.status == Conclusion::Success {
+            self.status = Conclusion::Failure;
+        }
+        let event = RunEvent::StepFinished {
+            job: self.ready.key.clone(),
+            name: report.name.clone(),
+            number: report.number,
+            outcome: report.outcome,
+            conclusion: report.conclusion,
+            exit_code: report.exit_code,
+            duration: report.duration,
+            at: Utc::now(),
+        };
+        if let Some(id) = &self.planned.steps[index].id {
+            self.add_to_steps(id.clone(), &report);
+        }
+        self.reports.push(self.masked(report));
+        self.shared.observe(&event).await;
+    }
+
+    fn add_to_steps(&mut self, id: String, report: &StepReport) {
+        let outputs: Object = report.outputs.iter().map(|(name, value)| (name, value.as_str())).collect();
+        let mut step = Object::new();
+        step.insert("outputs", outputs);
+        step.insert("outcome", report.outcome.name());
+        step.insert("conclusion", report.conclusion.name());
+        self.steps.insert(&id, step);
+    }
+
+    /// The report as it may be stored.
+    fn masked(&self, mut report: StepReport) -> StepReport {
+        for value in report.outputs.values_mut() {
+            *value = self.masker.mask(value);
+        }
+        report
+    }
+
+    /// Evaluates `outputs`. Empty ones are left out, and those that hold a secret.
+    async fn outputs(&mut self) -> Result<IndexMap<String, String>> {
+        let planned = Arc::clone(&self.planned);
+        let Some(template) = &planned.outputs else { return Ok(IndexMap::new()) };
+        let contexts = self.contexts(&self.env, &self.github);
+        let mut outputs = match self.evaluate(&contexts, |scope| template.text_map(scope)).await? {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                if self.status == Conclusion::Success {
+                    self.status = Conclusion::Failure;
+                }
+                self.annotate(AnnotationLevel::Error, self.shared.plan.describe(&error)).await;
+                IndexMap::new()
+            }
+        };
+        outputs.retain(|_, value| !value.is_empty());
+        let secret = |value: &String| self.masker.finds(value);
+        let dropped: Vec<String> =
+            outputs.iter().filter(|(_, value)| secret(value)).map(|(name, _)| name.clone()).collect();
+        for name in dropped {
+            outputs.shift_remove(&name);
+            let text = format!("The output {name:?} may hold a secret and is left out.");
+            self.annotate(AnnotationLevel::Warning, text).await;
+        }
+        Ok(outputs)
+    }
+
+    async fn finish(self, outputs: IndexMap<String, String>) -> JobReport {
+        let tolerated = self.ready.continue_on_error && self.status == Conclusion::Failure;
+        let report = JobReport {
+            key: self.ready.key.clone(),
+            id: self.planned.id.to_string(),
+            name: self.name(),
+            vm_id: Some(self.place.session().vm_id.clone()),
+            matrix: self.ready.matrix.clone(),
+            outcome: self.status,
+            conclusion: if tolerated { Conclusion::Success } else { self.status },
+            outputs,
+            annotations: self.annotations,
+            started_at: Some(self.started_at),
+            duration: self.started.elapsed(),
+            steps: self.reports,
+        };
+        let event = RunEvent::JobFinished {
+            job: report.key.clone(),
+            name: report.name.clone(),
+            outcome: report.outcome,
+            conclusion: report.conclusion,
+            outputs: report.outputs.clone(),
+            duration: report.duration,
+            at: Utc::now(),
+        };
+        self.shared.observe(&event).await;
+        report
+    }
+}

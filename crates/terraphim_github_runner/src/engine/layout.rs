@@ -1,0 +1,78 @@
+//! Where things are in the guest.
+
+use super::event::JobKey;
+use crate::workflow::Mount;
+
+/// The directories of the guest that a run uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Holds the workspace of the repository and the runner's temporary directory, as a job sees them.
+    pub root: String,
+    /// On the VM's writable disk: the pristine working tree and what each job wrote.
+    pub scratch: String,
+    /// The home directory, as a job sees it.
+    pub home: String,
+    /// The directory for temporary files, as a job sees it.
+    pub tmp: String,
+    /// Tools that were installed before; shared by the jobs of a VM.
+    pub tool_cache: String,
+    /// The search path that jobs start with.
+    pub path: String,
+    /// Who runs the steps; the executor's default when absent.
+    pub user: Option<String>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Layout {
+            root: "/workspace".to_owned(),
+            scratch: terraphim_vm::protocol::message::SCRATCH.to_owned(),
+            home: "/home/runner".to_owned(),
+            tmp: "/tmp".to_owned(),
+            tool_cache: "/opt/hostedtoolcache".to_owned(),
+            path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            user: Some("runner".to_owned()),
+        }
+    }
+}
+
+impl Layout {
+    /// Where the pristine working tree is put: below the scratch disk for jobs with views of their own, else
+    /// where the one job at a time works in it.
+    pub(super) fn tree(&self, has_views: bool, repository: &str) -> String {
+        if has_views { format!("{}/tree", self.scratch) } else { self.workspace(repository) }
+    }
+
+    /// The workspace of the repository, as a job sees it.
+    pub(super) fn workspace(&self, repository: &str) -> String {
+        format!("{}/{repository}", self.root)
+    }
+
+    /// `RUNNER_TEMP`.
+    pub(super) fn temp(&self) -> String {
+        format!("{}/_temp", self.root)
+    }
+
+    /// The mounts that give a job a workspace, a home and temporary directories of its own.
+    pub(super) fn mounts(&self, repository: &str, job: &JobKey) -> Vec<Mount> {
+        let own = |name: &str| format!("{}/jobs/{job}/{name}", self.scratch);
+        let bind = |name: &str, target: String, mode| Mount::Bind {
+            source: own(name),
+            target,
+            owner: self.user.clone(),
+            mode,
+        };
+        vec![
+            Mount::Overlay {
+                lower: self.tree(true, repository),
+                upper: own("workspace"),
+                target: self.workspace(repository),
+                owner: self.user.clone(),
+            },
+            bind("temp", self.temp(), None),
+            bind("home", self.home.clone(), None),
+            // World-writable with the sticky bit, as every /tmp.
+            bind("tmp", self.tmp.clone(), Some(0o1777)),
+        ]
+    }
+}

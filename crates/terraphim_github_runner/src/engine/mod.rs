@@ -1,0 +1,52 @@
+//! One engine for every workflow: what a workflow file and a [`ParsedWorkflow`](crate::ParsedWorkflow) lower into
+//! is executed here.
+//!
+//! [`plan_workflow`] and [`plan_commands`] make a [`Plan`]; [`run`] executes it and tells a [`RunObserver`].
+//!
+//! | pure | acts |
+//! |---|---|
+//! | `planner`, `supported`: files to plans | `run`: the jobs of a run |
+//! | `graph`: which job does what next | `place`: VMs and what is put into them |
+//! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `step`, `script`: one job |
+//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `hash_files`, `around` |
+
+mod around;
+mod clock;
+mod commands;
+mod contexts;
+mod error;
+mod event;
+mod exchange;
+mod expand;
+mod functions;
+mod glob;
+mod graph;
+mod hash_files;
+mod inputs;
+mod job;
+mod layout;
+mod lines;
+mod output;
+mod place;
+mod plan;
+mod planner;
+mod preflight;
+mod report;
+mod run;
+mod script;
+mod shared;
+mod shell;
+mod step;
+mod supported;
+
+pub use clock::Timing;
+pub use error::{EngineError, InvalidWorkflow};
+pub use event::{
+    Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunConclusion, RunEvent, RunObserver,
+};
+pub use inputs::{EmptyWorkspace, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource};
+pub use layout::Layout;
+pub use plan::{Command, Plan, PlannedJob, PlannedStep, StepLimit, Work};
+pub use planner::{plan_commands, plan_workflow};
+pub use report::{JobReport, RunReport, StepReport};
+pub use run::run;

@@ -1,0 +1,149 @@
+//! Workflows to plans.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use terraphim_actions::expr::{self, Allowed, Expr};
+use terraphim_actions::span::Span;
+use terraphim_actions::template::{Node, Template};
+use terraphim_actions::workflow::{Condition, Job, Step, StepKind, Workflow};
+
+use super::error::InvalidWorkflow;
+use super::plan::{Command, Plan, PlannedJob, PlannedStep, StepLimit, Work};
+use super::supported::{unsupported, without_effect};
+use crate::workflow::{ParsedWorkflow, WorkflowProblem};
+
+/// How long a command of a [`ParsedWorkflow`] may take that says nothing else.
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+
+/// Plans a workflow file. `workflow` was read without the workflows it calls.
+///
+/// # Errors
+/// The file has keys that are not executed; each is named.
+pub fn plan_workflow(workflow: &Workflow) -> Result<Plan, InvalidWorkflow> {
+    let diagnostics = unsupported(workflow);
+    if !diagnostics.is_empty() {
+        return Err(InvalidWorkflow { diagnostics });
+    }
+    let file = workflow.files.first().map(|file| file.to_string());
+    // GitHub names a workflow without a name after its file.
+    let name = workflow.name.as_ref().map(|name| name.value.clone());
+    let name = name.filter(|name| !name.is_empty()).or_else(|| file.clone());
+    Ok(Plan {
+        name: name.unwrap_or_else(|| "workflow".to_owned()),
+        title: workflow.run_name.clone(),
+        file,
+        files: workflow.files.clone(),
+        setup: Vec::new(),
+        env: workflow.env.clone(),
+        jobs: workflow.jobs.values().map(|job| plan_job(workflow, job)).collect(),
+        cleanup: Vec::new(),
+        notices: without_effect(workflow),
+    })
+}
+
+fn plan_job(workflow: &Workflow, job: &Job) -> PlannedJob {
+    let place = |need: &str| workflow.jobs.keys().position(|id| id.eq_ignore_ascii_case(need));
+    PlannedJob {
+        id: Arc::from(&**job.id),
+        name: job.name.clone(),
+        // A need without a job is an error of the parser.
+        needs: job.needs.iter().filter_map(|need| place(need)).collect(),
+        condition: job.condition.clone(),
+        runs_on: job.runs_on.clone(),
+        strategy: job.strategy.clone(),
+        env: job.env.clone(),
+        defaults: [&job.defaults, &workflow.defaults].into_iter().flatten().cloned().collect(),
+        steps: job.steps.iter().filter_map(plan_step).collect(),
+        outputs: job.outputs.clone(),
+        timeout: job.timeout_minutes.clone(),
+        cancel_timeout: job.cancel_timeout_minutes.clone(),
+        continue_on_error: job.continue_on_error.clone(),
+    }
+}
+
+/// The plan of a step; `None` for those that [`unsupported`] refuses.
+fn plan_step(step: &Step) -> Option<PlannedStep> {
+    let work = match &step.kind {
+        StepKind::Run { run, shell, working_directory } => Work::Script {
+            run: run.clone(),
+            shell: shell.clone(),
+            working_directory: working_directory.clone(),
+        },
+        StepKind::Uses { uses, .. } => Work::Checkout { uses: uses.value.clone() },
+        StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) | StepKind::Parallel(_) => return None,
+    };
+    Some(PlannedStep {
+        id: (!step.id_is_generated).then(|| step.id.clone()),
+        key: step.id.clone(),
+        name: step.name.clone(),
+        condition: step.condition.clone(),
+        env: step.env.clone(),
+        limit: step.timeout_minutes.clone().map_or(StepLimit::None, StepLimit::Minutes),
+        continue_on_error: step.continue_on_error.clone(),
+        work,
+    })
+}
+
+/// Plans a list of commands: its steps become one job.
+///
+/// # Errors
+/// See [`ParsedWorkflow::check`].
+pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem> {
+    workflow.check()?;
+    let command = |text: &String| Command { text: text.clone(), working_dir: None, timeout: COMMAND_LIMIT };
+    let steps = workflow.steps.iter().enumerate().map(|(index, step)| PlannedStep {
+        id: None,
+        key: format!("__run_{}", index + 1),
+        name: Some(Template::text(&step.name)),
+        condition: succeeded(),
+        env: None,
+        limit: StepLimit::Fixed(match step.timeout_seconds {
+            0 => COMMAND_LIMIT,
+            seconds => Duration::from_secs(seconds),
+        }),
+        continue_on_error: Some(Template::new(Node::Bool(step.continue_on_error), Span::default())),
+        work: Work::Command { text: step.command.clone(), working_dir: step.working_dir.clone() },
+    });
+    let job = PlannedJob {
+        id: Arc::from("workflow"),
+        name: Template::text(&workflow.name),
+        needs: Vec::new(),
+        condition: succeeded(),
+        runs_on: None,
+        strategy: None,
+        env: None,
+        defaults: Vec::new(),
+        steps: steps.collect(),
+        outputs: None,
+        timeout: None,
+        cancel_timeout: None,
+        continue_on_error: None,
+    };
+    // A map of std has no order; one that stays the same from run to run is easier to follow.
+    let mut env: IndexMap<_, _> = workflow.environment.iter().collect();
+    env.sort_unstable_keys();
+    let env = env.into_iter().map(|(name, value)| (Template::text(name), Template::text(value)));
+    Ok(Plan {
+        name: workflow.name.clone(),
+        title: None,
+        file: None,
+        files: Vec::new(),
+        setup: workflow.setup_commands.iter().map(command).collect(),
+        env: Some(Template::new(Node::Map(env.collect()), Span::default())),
+        jobs: vec![job],
+        cleanup: workflow.cleanup_commands.iter().map(command).collect(),
+        notices: Vec::new(),
+    })
+}
+
+/// The condition that is meant when nothing is written.
+fn succeeded() -> Condition {
+    Condition { expr: parsed("success()"), span: Span::default(), file: 0, written: None }
+}
+
+fn parsed(text: &str) -> Arc<Expr> {
+    let expr = expr::parse(text, &Allowed::any()).expect("a call of a known function parses");
+    Arc::new(expr.expect("it is not empty"))
+}

@@ -1,0 +1,68 @@
+//! What can be known to be wrong before a VM starts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use terraphim_actions::diagnostic::Diagnostic;
+use terraphim_actions::expr::Scope;
+
+use super::error::{EngineError, InvalidWorkflow};
+use super::expand::{self, ExpandError};
+use super::functions::JobFunctions;
+use super::inputs::Isolation;
+use super::plan::{Plan, Work};
+use super::run::rules;
+use super::shared::Shared;
+
+/// Checks what does not depend on the results of jobs; gives the type of the VM that the jobs share.
+pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
+    let script = |job: &super::plan::PlannedJob| {
+        job.steps.iter().any(|step| matches!(step.work, Work::Script { .. } | Work::Checkout { .. }))
+    };
+    if !shared.executor.capabilities().files && shared.plan.jobs.iter().any(script) {
+        return Err(EngineError::NoFiles);
+    }
+    let mut types = BTreeSet::new();
+    let mut diagnostics = Vec::new();
+    for job in &shared.plan.jobs {
+        let contexts = expand::job_contexts(&shared.contexts, &[]);
+        let functions = JobFunctions { before: &[], cancelled: false };
+        // A job that waits for others is looked at as far as it does not depend on them.
+        let is_certain = job.needs.is_empty();
+        if is_certain && matches!(expand::condition(job, &contexts, &functions), Ok(false)) {
+            continue;
+        }
+        match expand::expand(job, &contexts, rules(&shared.inputs)) {
+            Ok(expanded) => types.extend(expanded.jobs.into_iter().map(|ready| ready.vm_type)),
+            Err(error) if is_certain => diagnostics.push(diagnostic(&shared.plan, &error)),
+            Err(_) => {}
+        }
+    }
+    if !diagnostics.is_empty() {
+        return Err(InvalidWorkflow { diagnostics }.into());
+    }
+    if types.len() > 1 && shared.inputs.isolation == Isolation::Workflow {
+        return Err(EngineError::SeveralVmTypes { types: types.into_iter().collect() });
+    }
+    Ok(types.pop_first().unwrap_or_else(|| shared.inputs.vm_types.default.clone()))
+}
+
+fn diagnostic(plan: &Plan, error: &ExpandError) -> Diagnostic {
+    let file = |index: usize| plan.files.get(index).cloned().unwrap_or_else(|| Arc::from(""));
+    match error {
+        ExpandError::Template(error) => Diagnostic::error(&file(error.file), error.span, &*error.message),
+        ExpandError::Label { span, file: index, .. } => {
+            Diagnostic::error(&file(*index), *span, error.to_string()).with_hint(
+                "map it to a VM type in the configuration, or use ubuntu-latest, self-hosted or linux",
+            )
+        }
+    }
+}
+
+/// The title of a run: `run-name`, else the name of the workflow.
+pub(super) fn run_title(shared: &Shared) -> String {
+    let scope = Scope::of(&shared.contexts.open);
+    let title = shared.plan.title.as_ref().and_then(|title| title.text_value(&scope).ok());
+    let title = title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty());
+    shared.masker.mask(&title.unwrap_or_else(|| shared.plan.name.clone()))
+}

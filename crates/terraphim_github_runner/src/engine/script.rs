@@ -1,0 +1,304 @@
+//! Runs the process of a step and takes over what it asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use terraphim_actions::env_file;
+use terraphim_actions::expr::{Object, Scope};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::clock::Interruption;
+use super::commands::Interpreter;
+use super::contexts::variables;
+use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
+use super::exchange::{Exchange, Written};
+use super::functions::StepFunctions;
+use super::job::Job;
+use super::output::{Requests, StepOutput};
+use super::plan::PlannedStep;
+use super::shell::Shell;
+use super::step::{Frame, WorkEnd};
+use crate::error::Result;
+use crate::workflow::{
+    Exit, FileToWrite, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile, StopReason, Stream,
+};
+
+/// A script with everything evaluated.
+pub(super) struct ScriptRun {
+    pub(super) run: String,
+    pub(super) shell: Option<String>,
+    /// Relative to the workspace, or absolute.
+    pub(super) directory: Option<String>,
+}
+
+impl Job {
+    /// Runs a script of the workflow.
+    pub(super) async fn run_script(
+        &mut self,
+        step: &PlannedStep,
+        frame: &Frame,
+        script: &ScriptRun,
+        limit: Option<Duration>,
+    ) -> Result<WorkEnd> {
+        let shared = Arc::clone(&self.shared);
+        let temp = shared.inputs.layout.temp();
+        let has_bash = script.shell.is_some() || self.has_bash().await?;
+        let shell = match Shell::resolve(script.shell.as_deref(), has_bash) {
+            Ok(shell) => shell,
+            Err(error) => return Ok(self.failed(frame, error.to_string()).await),
+        };
+        let id = Uuid::new_v4();
+        let exchange = Exchange::new(&temp, id);
+        let path = format!("{temp}/{}{}", id.simple(), shell.extension);
+        let content = shell.script(&script.run);
+        let mut files = vec![FileToWrite { path: path.clone(), content, mode: 0o755 }];
+        files.extend(exchange.files());
+        if !self.has_event_file {
+            let content = shared.inputs.event.to_string();
+            files.push(FileToWrite { path: shared.event_path(), content, mode: 0o644 });
+        }
+        let mut github = frame.github.clone();
+        exchange.add_to(&mut github);
+        let env = variables(&frame.env, &github, &self.runner);
+        let directory = join(&shared.workspace(), script.directory.as_deref());
+        let mut spec = self.spec(shell.argv(&path), &env, directory, limit);
+        spec.write_files = files;
+        spec.return_files = exchange.returned();
+        let interpreter = Interpreter::new(allows_unsecure(&env));
+        let run = Run { step, frame, limit, interpreter: Some(interpreter) };
+        self.run_step(&run, &spec, |files| exchange.read(files)).await
+    }
+
+    /// Runs a bare command.
+    pub(super) async fn run_command(
+        &mut self,
+        step: &PlannedStep,
+        frame: &Frame,
+        text: &str,
+        directory: &str,
+        limit: Option<Duration>,
+    ) -> Result<WorkEnd> {
+        let argv = vec!["bash".to_owned(), "-c".to_owned(), text.to_owned()];
+        let directory = join(&self.shared.workspace(), Some(directory));
+        let mut spec = self.spec(argv, &frame.env, directory, limit);
+        spec.env = frame.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let run = Run { step, frame, limit, interpreter: None };
+        self.run_step(&run, &spec, |_| Written::default()).await
+    }
+
+    pub(super) fn spec(
+        &self,
+        argv: Vec<String>,
+        env: &indexmap::IndexMap<String, String>,
+        cwd: String,
+        limit: Option<Duration>,
+    ) -> ProcessSpec {
+        let layout = &self.shared.inputs.layout;
+        let mut env = env.clone();
+        let path = env.get("PATH").map_or(layout.path.as_str(), String::as_str);
+        let path = self.paths.iter().rev().map(String::as_str).chain([path]).collect::<Vec<_>>().join(":");
+        env.insert("PATH".to_owned(), path);
+        env.entry("HOME".to_owned()).or_insert_with(|| layout.home.clone());
+        ProcessSpec {
+            argv,
+            env: env.into_iter().collect(),
+            cwd,
+            user: layout.user.clone(),
+            view: self.view.clone(),
+            write_files: Vec::new(),
+            return_files: Vec::new(),
+            // The job's own clock ends the step before, so that it is known why.
+            timeout: limit.unwrap_or_else(|| self.clock.rest() + self.shared.inputs.timing.minute),
+            stop: self.shared.inputs.timing.stop,
+        }
+    }
+
+    /// Runs the process of a step, tells what it says, and takes over what it asked for.
+    async fn run_step(
+        &mut self,
+        run: &Run<'_>,
+        spec: &ProcessSpec,
+        read: impl FnOnce(&[ReturnedFile]) -> Written,
+    ) -> Result<WorkEnd> {
+        let shared = Arc::clone(&self.shared);
+        let place = self.output_place(run.frame.number);
+        let mut masker = std::mem::take(&mut self.masker);
+        let mut output = StepOutput::new(place, &*shared.observer, &mut masker, run.interpreter.clone())
+            .with_debug(shared.shows_debug());
+        // A condition that asks for a hash nobody asked for before does not keep a step alive.
+        let contexts = self.contexts_when_cancelled(run.frame);
+        let hashes = self.hashes.clone();
+        let goes_on = || {
+            let functions = StepFunctions::new(Conclusion::Cancelled, &hashes);
+            run.step.condition.holds(&Scope::new(&contexts, &functions)).unwrap_or(false)
+        };
+        let (result, why) = self.watch(spec, &mut output, goes_on).await;
+        let end = match result {
+            Ok(outcome) => {
+                self.has_event_file = true;
+                let written = read(&outcome.files);
+                output.drain().await;
+                Ok(tell(run, &outcome, written, output).await)
+            }
+            Err(error) => {
+                output.finish().await;
+                Err(error)
+            }
+        };
+        self.masker = masker;
+        if let Some(why) = why {
+            self.interrupt(why).await;
+        }
+        let (outcome, exit_code, requests, written) = end?;
+        Ok(self.take_over(run, outcome, exit_code, requests, written).await)
+    }
+
+    fn contexts_when_cancelled(&self, frame: &Frame) -> Object {
+        let mut contexts = frame.contexts.clone();
+        let job: Object = [("status", "cancelled")].into_iter().collect();
+        contexts.insert("job", job);
+        contexts
+    }
+
+    /// Runs a process; stops it when the job is to end, unless it goes on even then.
+    pub(super) async fn watch(
+        &mut self,
+        spec: &ProcessSpec,
+        output: &mut (dyn OutputSink + Send),
+        goes_on: impl Fn() -> bool + Send,
+    ) -> (Result<ProcessOutcome>, Option<Interruption>) {
+        let stop = CancellationToken::new();
+        let Job { shared, place, clock, .. } = self;
+        let run = shared.executor.run_process(place.session(), spec, output, &stop);
+        tokio::pin!(run);
+        let mut seen = None;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut run => return (result, seen),
+                why = clock.interrupted() => {
+                    if why != Interruption::Over {
+                        seen = Some(why);
+                        if goes_on() {
+                            continue;
+                        }
+                    }
+                    stop.cancel();
+                    return (run.await, seen);
+                }
+            }
+        }
+    }
+
+    /// Takes what a step asked for over into the job.
+    async fn take_over(
+        &mut self,
+        run: &Run<'_>,
+        outcome: Conclusion,
+        exit_code: Option<i32>,
+        requests: Requests,
+        written: Written,
+    ) -> WorkEnd {
+        self.env.extend(requests.env);
+        self.env.extend(written.env);
+        env_file::add_paths(&mut self.paths, &requests.paths.join("\n"));
+        env_file::add_paths(&mut self.paths, &written.paths);
+        let mut outputs = requests.outputs;
+        outputs.extend(written.outputs);
+        let summary = written.summary.map(|text| self.masker.mask(&text));
+        if let Some(text) = summary.clone() {
+            let (job, step) = (self.ready.key.clone(), run.frame.number);
+            self.shared.observe(&RunEvent::Summary { job, step, text, at: Utc::now() }).await;
+        }
+        WorkEnd { outcome, exit_code, outputs, annotations: requests.annotations, summary }
+    }
+
+    /// Whether the guest has bash.
+    async fn has_bash(&mut self) -> Result<bool> {
+        if let Some(known) = self.place.has_bash.get() {
+            return Ok(*known);
+        }
+        let argv = ["sh", "-c", "command -v bash"].map(str::to_owned).to_vec();
+        let spec = self.spec(argv, &indexmap::IndexMap::new(), "/".to_owned(), None);
+        let (result, why) = self.watch(&spec, &mut Nowhere, || false).await;
+        if let Some(why) = why {
+            self.interrupt(why).await;
+        }
+        let outcome = result?;
+        if outcome.stopped.is_none() {
+            // Another job may have asked at the same time; the answer is the same.
+            let _ = self.place.has_bash.set(outcome.is_success());
+        }
+        Ok(outcome.is_success())
+    }
+}
+
+/// A step whose process runs.
+struct Run<'a> {
+    step: &'a PlannedStep,
+    frame: &'a Frame,
+    limit: Option<Duration>,
+    interpreter: Option<Interpreter>,
+}
+
+/// Says how a process ended and what is wrong with what it left.
+async fn tell(
+    run: &Run<'_>,
+    outcome: &ProcessOutcome,
+    written: Written,
+    mut output: StepOutput<'_>,
+) -> (Conclusion, Option<i32>, Requests, Written) {
+    let error = |text: String| Annotation::new(AnnotationLevel::Error, text);
+    let (mut conclusion, code) = match (outcome.stopped, outcome.exit) {
+        (Some(StopReason::Cancelled), exit) => (Conclusion::Cancelled, exit.shell_code()),
+        (Some(StopReason::Timeout), exit) => {
+            let limit = run.limit.map_or_else(|| "its time".to_owned(), |limit| format!("{limit:?}"));
+            output
+                .annotate(error(format!("The step ran longer than its limit of {limit} and was stopped.")))
+                .await;
+            (Conclusion::Failure, exit.shell_code())
+        }
+        (None, Exit::Code(0)) => (Conclusion::Success, 0),
+        (None, exit) => {
+            let code = exit.shell_code();
+            output.annotate(error(format!("Process completed with exit code {code}."))).await;
+            (Conclusion::Failure, code)
+        }
+    };
+    for problem in &written.problems {
+        output.annotate(error(problem.clone())).await;
+    }
+    for warning in &written.warnings {
+        output.annotate(Annotation::new(AnnotationLevel::Warning, warning.clone())).await;
+    }
+    let requests = output.finish().await;
+    if (requests.has_failed || !written.problems.is_empty()) && conclusion == Conclusion::Success {
+        conclusion = Conclusion::Failure;
+    }
+    (conclusion, Some(code), requests, written)
+}
+
+/// Output that nobody needs.
+pub(super) struct Nowhere;
+
+#[async_trait::async_trait]
+impl OutputSink for Nowhere {
+    async fn write(&mut self, _stream: Stream, _bytes: bytes::Bytes) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// GitHub: a `working-directory` is below the workspace unless it is absolute.
+fn join(workspace: &str, directory: Option<&str>) -> String {
+    match directory {
+        None | Some("." | "") => workspace.to_owned(),
+        Some(directory) if directory.starts_with('/') => directory.to_owned(),
+        Some(directory) => format!("{workspace}/{directory}"),
+    }
+}
+
+fn allows_unsecure(env: &indexmap::IndexMap<String, String>) -> bool {
+    env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}

@@ -1,0 +1,117 @@
+//! Which keys of a workflow file are not executed yet. Each is an error before anything starts: none is skipped in
+//! silence.
+
+use std::sync::Arc;
+
+use terraphim_actions::diagnostic::Diagnostic;
+use terraphim_actions::span::Span;
+use terraphim_actions::template::Template;
+use terraphim_actions::workflow::{Job, Step, StepKind, Workflow};
+
+/// What is in the file and cannot be executed, in the order of the file.
+pub(super) fn unsupported(workflow: &Workflow) -> Vec<Diagnostic> {
+    let mut found = Found { files: &workflow.files, diagnostics: Vec::new() };
+    for job in workflow.jobs.values() {
+        found.job(job);
+    }
+    found.diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.col));
+    found.diagnostics
+}
+
+/// What the file says and this way of running changes nothing about.
+pub(super) fn without_effect(workflow: &Workflow) -> Vec<String> {
+    let mut notices: Vec<String> =
+        workflow.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    let file = workflow.files.first().map_or("", |file| &**file);
+    let concurrency = workflow.concurrency.iter();
+    for template in concurrency.chain(workflow.jobs.values().filter_map(|job| job.concurrency.as_ref())) {
+        notices.push(format!(
+            "{file} (Line: {}, Col: {}): `concurrency` has no effect: a run that is started by hand waits for no other",
+            template.span.line, template.span.col
+        ));
+    }
+    let has_permissions =
+        workflow.permissions.is_some() || workflow.jobs.values().any(|job| job.permissions.is_some());
+    if has_permissions {
+        notices.push(format!(
+            "{file}: `permissions` has no effect: the token of this run is the one that was given to it, if any"
+        ));
+    }
+    notices
+}
+
+struct Found<'a> {
+    files: &'a [Arc<str>],
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, file: usize, span: Span, key: &str, hint: &str) {
+        let file = self.files.get(file).or(self.files.first()).cloned().unwrap_or_else(|| Arc::from(""));
+        let text = format!("`{key}` is not executed by this version");
+        self.diagnostics.push(Diagnostic::error(&file, span, text).with_hint(hint));
+    }
+
+    fn key(&mut self, key: &str, value: Option<&Template>, hint: &str) {
+        if let Some(value) = value {
+            self.add(value.file, value.span, key, hint);
+        }
+    }
+
+    fn job(&mut self, job: &Job) {
+        if let Some(call) = &job.call {
+            let key = format!("uses: {}", *call.uses);
+            return self.add(
+                call.file,
+                call.uses.span,
+                &key,
+                "put the jobs of the called workflow into this one",
+            );
+        }
+        self.key("container", job.container.as_ref(), "run the steps in the VM itself");
+        self.key("services", job.services.as_ref(), "start what the job needs in a step");
+        self.key("environment", job.environment.as_ref(), "pass its variables and secrets to the run");
+        self.key("snapshot", job.snapshot.as_ref(), "remove it");
+        for step in &job.steps {
+            self.step(step);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let file = step.condition.file;
+        let alone = "write the steps one after another";
+        if step.background {
+            self.add(file, step.span, "background", alone);
+        }
+        match &step.kind {
+            StepKind::Run { .. } => {}
+            StepKind::Uses { uses, with } if is_own_checkout(uses, with.as_ref()) => {}
+            StepKind::Uses { uses, with } => {
+                let is_checkout = is_checkout(uses);
+                let span =
+                    if is_checkout { with.as_ref().map_or(uses.span, |with| with.span) } else { uses.span };
+                let key =
+                    if is_checkout { format!("with of {}", **uses) } else { format!("uses: {}", **uses) };
+                let hint = if is_checkout {
+                    "the working tree is in the workspace already: remove `with`"
+                } else {
+                    "use a `run` step that does the same"
+                };
+                self.add(file, span, &key, hint);
+            }
+            StepKind::Wait(_) => self.add(file, step.span, "wait", alone),
+            StepKind::WaitAll => self.add(file, step.span, "wait-all", alone),
+            StepKind::Cancel(_) => self.add(file, step.span, "cancel", alone),
+            StepKind::Parallel(_) => self.add(file, step.span, "parallel", alone),
+        }
+    }
+}
+
+fn is_checkout(uses: &str) -> bool {
+    uses.get(.."actions/checkout@".len()).is_some_and(|head| head.eq_ignore_ascii_case("actions/checkout@"))
+}
+
+/// Whether the step is a checkout of the workflow's own repository with nothing special about it.
+pub(super) fn is_own_checkout(uses: &str, with: Option<&Template>) -> bool {
+    is_checkout(uses) && with.is_none_or(|with| !with.is_expression() && with.entries().is_empty())
+}
