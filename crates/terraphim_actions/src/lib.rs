@@ -7,6 +7,7 @@ pub mod env_file;
 pub mod expr;
 pub mod mask;
 pub mod matrix;
+pub mod plan;
 pub mod resolve;
 mod schema;
 pub mod span;

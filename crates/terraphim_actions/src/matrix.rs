@@ -8,6 +8,8 @@ use crate::workflow::ids::{Ids, job_name};
 const MAX_ID: usize = 25;
 /// The most jobs of a matrix. docs.github.com, "Usage limits": 256 jobs per matrix and run.
 pub const MAX_JOBS: usize = 256;
+/// The most comparisons of combinations with filters; a matrix near the limit of jobs needs thousands.
+const MAX_WORK: usize = 2_000_000;
 
 /// An evaluated `strategy`.
 #[derive(Clone, Debug)]
@@ -213,9 +215,10 @@ impl<'a> Builder<'a> {
         }
         let sizes = self.vectors.iter().map(|(_, items)| items.len());
         let total = sizes.fold(usize::from(!self.vectors.is_empty()), usize::saturating_mul);
-        // What is excluded does not count, but what cannot be counted is not tried either.
-        if total > MAX_JOBS * MAX_JOBS {
-            self.limits.fatal(0, crate::template::Fatal::new(too_many(total)));
+        // What is excluded does not count, but what takes too long to find out is not tried.
+        let filters = self.include.len() + self.exclude.len() + 1;
+        if total.saturating_mul(filters) > MAX_WORK {
+            self.limits.fatal(0, crate::template::Fatal::new(too_many()));
             return Vec::new();
         }
         let mut ids = Ids::default();
@@ -234,14 +237,19 @@ impl<'a> Builder<'a> {
                 }
             }
             configurations.push(configuration(&mut ids, name, combination, &extra));
+            if configurations.len() > MAX_JOBS {
+                break;
+            }
         }
-        for (filter, _) in self.include.iter().zip(matched).filter(|(_, matched)| !matched) {
+        let unmatched = self.include.iter().zip(matched).filter(|(_, matched)| !matched);
+        let room = (MAX_JOBS + 1).saturating_sub(configurations.len());
+        for (filter, _) in unmatched.take(room) {
             let entries = filter.conditions.iter().chain(&filter.extra);
             let matrix = entries.map(|(key, value)| (key, value.clone())).collect();
             configurations.push(configuration(&mut ids, name, matrix, &[]));
         }
         if configurations.len() > MAX_JOBS {
-            self.limits.fatal(0, crate::template::Fatal::new(too_many(configurations.len())));
+            self.limits.fatal(0, crate::template::Fatal::new(too_many()));
             configurations.clear();
         }
         configurations
@@ -261,8 +269,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn too_many(count: usize) -> String {
-    format!("The strategy matrix has {count} jobs, but the most is {MAX_JOBS}")
+fn too_many() -> String {
+    format!("The strategy matrix has more than {MAX_JOBS} jobs")
 }
 
 fn configuration(ids: &mut Ids, name: &str, mut matrix: Object, extra: &[(&str, &Value)]) -> Configuration {
