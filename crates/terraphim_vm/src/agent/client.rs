@@ -1,21 +1,17 @@
 //! The calls.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
-use h2::{RecvStream, SendStream, client::SendRequest};
+use h2::{
+    RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use http::{Method, Request, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -32,8 +28,9 @@ use crate::protocol::{
 
 /// What one stream may have under way: bulk output is limited by the guest, not by waiting for us.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// What all streams may have under way together: a stalled one leaves room for the others.
-const CONNECTION_WINDOW: u32 = 64 << 20;
+/// What all streams may have under way together: never the limit, so that no number of stalled ones stops another. What
+/// is held is at most [`STREAM_WINDOW`] for each call that this side made.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Large frames cost the emulated guest less.
 const FRAME_SIZE: u32 = 1 << 20;
 /// Calls that only make a system call or two; a guest with every core busy needs a fraction of this.
@@ -54,11 +51,14 @@ impl std::fmt::Debug for AgentClient {
 }
 
 impl AgentClient {
-    /// Shakes hands as soon as the guest is up, for at most `limit`.
+    /// Shakes hands as soon as the guest is up, for at most `limit`. Needs a tokio runtime, of any kind.
     ///
     /// # Errors
     /// The agent is silent or of another generation, or the connection ends.
-    pub async fn connect(stream: UnixStream, limit: Duration) -> Result<AgentClient, AgentError> {
+    pub async fn connect(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        limit: Duration,
+    ) -> Result<AgentClient, AgentError> {
         let stream = timeout(limit, shake_hands(stream)).await.map_err(|_| AgentError::Silent(limit))??;
         let broken = |source| AgentError::Broken { call: "connect", source };
         let (requests, connection) = h2::client::Builder::new()
@@ -135,8 +135,8 @@ impl AgentClient {
         let (response, body) = self.open("exec", Method::POST, call::EXEC, false).await?;
         let sender = Arc::new(Sender::new(body));
         sender.request(&json(request))?;
-        let response = response.await.map_err(|source| AgentError::Broken { call: "exec", source })?;
-        let output = accept("exec", response).await?;
+        // Dropped at the limit, both ends of the stream cancel what the agent may have begun.
+        let output = within_limit("exec", begin("exec", response)).await?;
         Ok((AgentExec::new(output, Arc::clone(&sender)), AgentInput::new(sender)))
     }
 
@@ -181,8 +181,7 @@ impl AgentClient {
     ) -> Result<impl Stream<Item = Result<Bytes, AgentError>> + Send + Sync + use<>, AgentError> {
         let path = format!("{}?{query}", call::FILES);
         let (response, _) = self.open("download", Method::GET, &path, true).await?;
-        let response = response.await.map_err(|source| AgentError::Broken { call: "download", source })?;
-        let body = accept("download", response).await?;
+        let body = within_limit("download", begin("download", response)).await?;
         Ok(futures_util::stream::try_unfold(body, |mut body| async move {
             let chunk = next_chunk("download", &mut body).await?;
             Ok(chunk.map(|chunk| (chunk, body)))
@@ -202,10 +201,9 @@ impl AgentClient {
             if let Some(body) = body {
                 sender.send_data(body, true).map_err(|source| AgentError::Broken { call, source })?;
             }
-            let response = response.await.map_err(|source| AgentError::Broken { call, source })?;
-            read_all(call, accept(call, response).await?).await
+            read_all(call, begin(call, response).await?).await
         };
-        timeout(CALL_LIMIT, exchange).await.map_err(|_| AgentError::Timeout { call, limit: CALL_LIMIT })?
+        within_limit(call, exchange).await
     }
 
     async fn open(
@@ -214,7 +212,7 @@ impl AgentClient {
         method: Method,
         path: &str,
         is_whole: bool,
-    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), AgentError> {
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), AgentError> {
         let broken = |source| AgentError::Broken { call, source };
         let request = Request::builder().method(method).uri(format!("http://agent{path}")).body(());
         let request = request.map_err(|_| AgentError::Refused {
@@ -228,12 +226,13 @@ impl AgentClient {
 }
 
 /// Skips what an earlier connection left and returns the stream at its first byte of HTTP/2.
-async fn shake_hands(mut stream: UnixStream) -> Result<UnixStream, AgentError> {
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<BufReader<S>, AgentError> {
+    // The agent's first bytes of HTTP/2 may come together with its answer; the buffer keeps them.
+    let mut stream = BufReader::new(stream);
     let nonce = *uuid::Uuid::new_v4().as_bytes();
     stream.write_all(&message(HELLO, GENERATION, &nonce)).await.map_err(AgentError::Connect)?;
     let mut scanner = Scanner::new(READY);
     loop {
-        // Byte by byte, so that nothing behind the answer is taken; it is 32 bytes once per connection.
         let byte = stream.read_u8().await.map_err(AgentError::Connect)?;
         match scanner.push(byte) {
             Some((GENERATION, echoed)) if echoed == nonce => return Ok(stream),
@@ -243,6 +242,19 @@ async fn shake_hands(mut stream: UnixStream) -> Result<UnixStream, AgentError> {
             _ => {}
         }
     }
+}
+
+/// Gives up on an agent that does not answer. The stream is cancelled when the exchange is dropped.
+async fn within_limit<T>(
+    call: &'static str,
+    exchange: impl Future<Output = Result<T, AgentError>>,
+) -> Result<T, AgentError> {
+    timeout(CALL_LIMIT, exchange).await.map_err(|_| AgentError::Timeout { call, limit: CALL_LIMIT })?
+}
+
+/// Waits for the head of the answer.
+async fn begin(call: &'static str, response: ResponseFuture) -> Result<RecvStream, AgentError> {
+    accept(call, response.await.map_err(|source| AgentError::Broken { call, source })?).await
 }
 
 /// The body of a good answer, or the reason of a bad one.

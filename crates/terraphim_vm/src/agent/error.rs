@@ -14,7 +14,9 @@ pub enum AgentError {
     #[error("the agent in the guest did not answer within {0:?}")]
     Silent(Duration),
     /// The agent is of another program version.
-    #[error("the agent speaks generation {theirs} of the protocol, this program {ours}: build the image anew")]
+    #[error(
+        "the agent speaks generation {theirs} of the protocol, this program {ours}: build the image anew"
+    )]
     Generation {
         /// The agent's generation.
         theirs: u32,

@@ -169,10 +169,14 @@ impl AgentInput {
 pub(super) async fn send(stream: &mut SendStream<Bytes>, mut chunk: Bytes) -> bool {
     while !chunk.is_empty() {
         stream.reserve_capacity(chunk.len());
-        let room = match poll_fn(|context| stream.poll_capacity(context)).await {
-            Some(Ok(room)) => room,
-            _ => return false,
-        };
+        // Told only of changes: what is there already has to be asked for.
+        let mut room = stream.capacity();
+        while room == 0 {
+            match poll_fn(|context| stream.poll_capacity(context)).await {
+                Some(Ok(more)) => room = more,
+                _ => return false,
+            }
+        }
         let piece = chunk.split_to(room.min(chunk.len()));
         if stream.send_data(piece, false).is_err() {
             return false;

@@ -1,0 +1,14 @@
+//! The real agent over a socket, driven by the host's own client.
+
+#[expect(dead_code, unreachable_pub, reason = "the client's source, of which the tests use a part")]
+#[path = "../../../terraphim_vm/src/agent/mod.rs"]
+mod agent;
+use terraphim_vm_protocol as protocol;
+
+mod exec;
+mod files;
+mod flow;
+mod link;
+mod refusals;
+mod root;
+mod support;
