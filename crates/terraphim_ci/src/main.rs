@@ -1,2 +1,23 @@
-//! The program tci: a self-hosted CI for GitHub Actions workflows.
-fn main() {}
+//! The program `tci`: a self-hosted CI for GitHub Actions workflows.
+//!
+//! Every command is one file below [`cli`]. Data goes to standard output, everything else to standard error; the exit
+//! codes are in [`exit`].
+
+mod cli;
+mod config;
+mod exit;
+mod failure;
+mod live;
+mod output;
+mod signals;
+mod workspace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: a supervisor forks, so there must be one thread, and it must be small.
+    if let Some(args) = terraphim_vm::supervisor_arguments(std::env::args_os()) {
+        return terraphim_vm::supervisor::main(&args);
+    }
+    cli::main().into()
+}

@@ -1,0 +1,129 @@
+//! The command line: one file per command.
+
+mod check;
+mod diagnostic;
+mod doctor;
+mod expr;
+mod image;
+mod rerun;
+mod run;
+mod runs;
+mod vm;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use terraphim_vm::{Host, Paths};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    exit::{self, Exit},
+    failure::{Context as _, Failure},
+};
+
+/// A self-hosted CI: runs GitHub Actions workflow files in virtual machines of this host.
+#[derive(Debug, Parser)]
+#[command(name = "tci", version, after_help = exit::HELP, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Where runs, VMs and images are kept [default: $XDG_DATA_HOME/tci or ~/.local/share/tci].
+    #[arg(long, global = true, value_name = "DIR", env = "TCI_DATA_DIR", hide_env_values = true)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Global {
+    /// Where everything is.
+    pub(crate) fn paths(&self) -> Result<Paths, Failure> {
+        Ok(match &self.data_dir {
+            Some(dir) => Paths::new(dir)?,
+            None => Paths::from_env()?,
+        })
+    }
+
+    /// The VMs of this host.
+    pub(crate) fn host(&self) -> Result<Host, Failure> {
+        Ok(Host::open(self.paths()?)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run workflow files in virtual machines.
+    Run(Box<run::RunArgs>),
+    /// Run a recorded run again: same workflow, event and inputs.
+    Rerun(rerun::RerunArgs),
+    /// Show recorded runs.
+    Runs(runs::RunsArgs),
+    /// Handle virtual machines.
+    Vm(vm::VmArgs),
+    /// Handle images, from which virtual machines start.
+    Image(image::ImageArgs),
+    /// Check this host: one line per requirement, with the remedy.
+    Doctor(doctor::DoctorArgs),
+    /// Check workflow files without running them.
+    Check(check::CheckArgs),
+    /// Evaluate an expression of the workflow language.
+    Expr(expr::ExprArgs),
+}
+
+/// The whole program but the supervisor.
+pub(crate) fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output and is no error; a closed pipe is nobody's business.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    start_log();
+    match dispatch(&cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            failure.report();
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Run(args) => run::main(args, global),
+        Command::Rerun(args) => rerun::main(args, global),
+        Command::Runs(args) => runs::main(args, global),
+        Command::Vm(args) => vm::main(args, global),
+        Command::Image(args) => image::main(args, global),
+        Command::Doctor(args) => doctor::main(args, global),
+        Command::Check(args) => check::main(args),
+        Command::Expr(args) => expr::main(args),
+    }
+}
+
+/// `RUST_LOG` decides. Without it only warnings: what `info` would say, the commands say themselves.
+fn start_log() {
+    let filter =
+        std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "warn".to_owned());
+    match tracing_subscriber::EnvFilter::try_new(&filter) {
+        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Err(error) => crate::output::warning(&format!("RUST_LOG={filter} is not understood: {error}")),
+    }
+}
+
+/// For commands that wait for one thing at a time.
+fn small_runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// For runs.
+fn large_runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}

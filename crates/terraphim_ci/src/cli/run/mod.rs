@@ -1,0 +1,107 @@
+//! `tci run`: workflow files in virtual machines.
+
+mod event;
+mod execute;
+mod inputs;
+mod preview;
+pub(super) mod request;
+mod result;
+mod secrets;
+mod select;
+mod variables;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use terraphim_github_runner::engine;
+
+pub(super) use execute::{Job, execute};
+pub(super) use secrets::{SecretArgs, Secrets};
+
+use super::{Global, large_runtime, vm::SpecArgs};
+use crate::{exit::Exit, failure::Failure};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tci run                             run the workflows of this repository for `push`
+  tci run ci.yml -j build             one job of one workflow, and what it needs
+  tci run -e workflow_dispatch --input level=debug -s TOKEN
+  tci run -l                          list the jobs
+  tci run --keep                      leave the VM for inspection (`tci vm shell`)")]
+pub(crate) struct RunArgs {
+    /// A workflow file, a directory with workflow files, or a repository [default: the current repository].
+    path: Option<PathBuf>,
+    /// The same, as a flag.
+    #[arg(long, short = 'W', value_name = "PATH", conflicts_with = "path")]
+    workflows: Option<PathBuf>,
+    /// Only this job and those it needs; may be repeated.
+    #[arg(long, short, value_name = "ID")]
+    job: Vec<String>,
+    /// Only the jobs of a matrix with this value; may be repeated.
+    #[arg(long, value_name = "KEY:VALUE")]
+    matrix: Vec<String>,
+    #[command(flatten)]
+    event: event::EventArgs,
+    #[command(flatten)]
+    variables: variables::VariableArgs,
+    #[command(flatten)]
+    secrets: secrets::SecretArgs,
+    /// List the jobs and run nothing.
+    #[arg(long, short, help_heading = "Instead of a run")]
+    list: bool,
+    /// Check everything, show what would run, and run nothing.
+    #[arg(long, short = 'n', help_heading = "Instead of a run")]
+    dryrun: bool,
+    /// A VM type of the configuration, for jobs whose labels name none.
+    #[arg(long, value_name = "TYPE", env = "TCI_VM_TYPE", help_heading = "Virtual machine")]
+    vm_type: Option<String>,
+    #[command(flatten, next_help_heading = "Virtual machine")]
+    spec: SpecArgs,
+    /// One VM for the workflow, or one for each job.
+    #[arg(long, value_enum, default_value_t = Isolation::Workflow, env = "TCI_ISOLATION", help_heading = "Virtual machine")]
+    isolation: Isolation,
+    /// How many jobs run at the same time at most [default: the host's processors].
+    #[arg(long, value_name = "N", env = "TCI_PARALLEL", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Virtual machine")]
+    parallel: Option<u16>,
+    /// Leave the VM for inspection.
+    #[arg(long, help_heading = "Virtual machine")]
+    keep: bool,
+    /// Write the result as JSON (`-` is standard output; the log then goes to standard error).
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// How the jobs of a run are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Isolation {
+    /// One VM for the run; each job has its own workspace, home and temporary directory in it.
+    Workflow,
+    /// One VM for each job.
+    Job,
+}
+
+impl From<Isolation> for engine::Isolation {
+    fn from(isolation: Isolation) -> engine::Isolation {
+        match isolation {
+            Isolation::Workflow => engine::Isolation::Workflow,
+            Isolation::Job => engine::Isolation::Job,
+        }
+    }
+}
+
+pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
+    let path = args.path.as_deref().or(args.workflows.as_deref());
+    let selection = select::select(path)?;
+    let chosen = select::read(&selection, args.event.name(), &args.job)?;
+    if args.list {
+        return preview::list(&chosen);
+    }
+    let prepared = request::prepare(args, &selection, chosen)?;
+    if args.dryrun {
+        return preview::plan(&prepared, global);
+    }
+    let secrets = args.secrets.read()?;
+    let jobs = prepared.into_iter().map(|request| Job { request, rerun_of: None }).collect();
+    large_runtime()?.block_on(execute(jobs, &secrets, global, args.json.as_deref()))
+}

@@ -1,0 +1,141 @@
+//! What a run was asked to do, as it is recorded: enough to do it again, and no secret.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use terraphim_github_runner::RepositoryInfo;
+
+use super::{
+    Isolation, RunArgs, inputs,
+    select::{Chosen, Selection},
+};
+use crate::{
+    cli::vm::no_vm_type,
+    config::{Config, VmType},
+    exit::Exit,
+    failure::Failure,
+    workspace::{GitInfo, Repository},
+};
+
+/// One run of one workflow. Old records are read by newer programs: new fields have defaults.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// The top of the working tree.
+    pub(crate) root: PathBuf,
+    /// The workflow file from there.
+    pub(crate) workflow_path: String,
+    /// Its text.
+    pub(crate) workflow_text: String,
+    /// The event's name.
+    pub(crate) event: String,
+    /// Its payload.
+    pub(crate) payload: Value,
+    pub(crate) repository: RepositoryInfo,
+    pub(crate) git_ref: String,
+    pub(crate) sha: String,
+    pub(crate) env: IndexMap<String, String>,
+    pub(crate) vars: IndexMap<String, String>,
+    pub(crate) inputs: IndexMap<String, Value>,
+    /// Names only.
+    pub(crate) secret_names: Vec<String>,
+    /// Only these jobs, and those they need.
+    pub(crate) jobs: Vec<String>,
+    pub(crate) matrix: IndexMap<String, Vec<String>>,
+    pub(crate) isolation: Isolation,
+    pub(crate) parallel: usize,
+    /// The VM type for jobs whose labels name none.
+    pub(crate) vm_type: String,
+    /// What flags said over it.
+    pub(crate) vm_flags: VmType,
+    pub(crate) keep: bool,
+}
+
+impl Request {
+    /// The repository at `root` as it is now.
+    pub(crate) fn git(&self) -> Result<Option<Repository>, Failure> {
+        Repository::discover(&self.root).map_err(|error| Failure::caused(Exit::Infrastructure, error))
+    }
+}
+
+/// What the command line asks for, a request for each workflow.
+pub(super) fn prepare(
+    args: &RunArgs,
+    selection: &Selection,
+    chosen: Vec<Chosen>,
+) -> Result<Vec<Request>, Failure> {
+    let config = Config::load(Some(&selection.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    let vm_type = args.vm_type.clone().unwrap_or_else(|| "default".to_owned());
+    if config.vm_type(&vm_type).is_none() {
+        return Err(no_vm_type(&config, &vm_type));
+    }
+    let git = selection.git.as_ref().map_or_else(|| outside_git(selection), Repository::info);
+    let (env, vars, given) = (args.variables.env()?, args.variables.vars()?, args.variables.inputs()?);
+    let (matrix, secret_names) = (matrix(&args.matrix)?, args.secrets.names()?);
+    let parallel = args.parallel.map_or_else(processors, usize::from);
+    chosen
+        .into_iter()
+        .map(|chosen| {
+            let inputs = inputs::inputs(&chosen.workflow, &chosen.event, &given)?;
+            let mut payload = args.event.payload(&chosen.event, &git)?;
+            if !inputs.is_empty() && payload.get("inputs").is_none() {
+                payload["inputs"] = as_text(&inputs);
+            }
+            Ok(Request {
+                root: selection.root.clone(),
+                workflow_path: chosen.path,
+                workflow_text: chosen.text,
+                event: chosen.event,
+                payload,
+                repository: git.repository.clone(),
+                git_ref: git.git_ref.clone(),
+                sha: git.sha.clone(),
+                env: env.clone(),
+                vars: vars.clone(),
+                inputs,
+                secret_names: secret_names.clone(),
+                jobs: args.job.clone(),
+                matrix: matrix.clone(),
+                isolation: args.isolation,
+                parallel,
+                vm_type: vm_type.clone(),
+                vm_flags: args.spec.as_type(),
+                keep: args.keep,
+            })
+        })
+        .collect()
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// `github.event.inputs` holds strings, whatever the types of `inputs`.
+fn as_text(inputs: &IndexMap<String, Value>) -> Value {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    inputs
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::String(text(value))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// `--matrix KEY:VALUE`, values of one key together.
+fn matrix(pairs: &[String]) -> Result<IndexMap<String, Vec<String>>, Failure> {
+    let mut all: IndexMap<String, Vec<String>> = IndexMap::new();
+    for pair in pairs {
+        let (key, value) = pair
+            .split_once(':')
+            .ok_or_else(|| Failure::usage(format!("`--matrix {pair}`: write KEY:VALUE")))?;
+        all.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+    Ok(all)
+}
+
+fn outside_git(selection: &Selection) -> GitInfo {
+    let name = selection.root.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
+    let full_name = format!("local/{name}");
+    let repository = RepositoryInfo { full_name, clone_url: None, default_branch: None };
+    GitInfo { repository, sha: String::new(), git_ref: String::new() }
+}

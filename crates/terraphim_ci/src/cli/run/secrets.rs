@@ -1,0 +1,108 @@
+//! `--secret` and `--secret-file`. Secrets are never stored and never shown.
+
+use std::{
+    io::{self, BufRead as _},
+    path::PathBuf,
+};
+
+use clap::Args;
+use indexmap::IndexMap;
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use terraphim_github_runner::engine::Secret;
+
+use super::variables::read_file;
+use crate::{
+    failure::{Context as _, Failure},
+    output,
+};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Variables and secrets")]
+pub(crate) struct SecretArgs {
+    /// A secret; NAME alone takes it from our environment, or asks for it on a terminal. May be repeated.
+    #[arg(long = "secret", short, value_name = "NAME[=VALUE]")]
+    secrets: Vec<String>,
+    /// A file of NAME=VALUE lines with secrets.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Vec<PathBuf>,
+}
+
+/// Secrets by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secrets(pub(super) IndexMap<String, Secret>);
+
+impl Secrets {
+    /// The names, which are no secret.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.keys().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+impl SecretArgs {
+    /// The names, without asking for anything.
+    pub(crate) fn names(&self) -> Result<Vec<String>, Failure> {
+        let mut names = Vec::new();
+        for file in &self.secret_file {
+            names.extend(read_file(file)?.into_keys());
+        }
+        names.extend(self.secrets.iter().map(|pair| pair.split('=').next().unwrap_or(pair).to_owned()));
+        Ok(names)
+    }
+
+    /// The values; asks for those that are nowhere else.
+    pub(crate) fn read(&self) -> Result<Secrets, Failure> {
+        let mut all = IndexMap::new();
+        for file in &self.secret_file {
+            all.extend(read_file(file)?.into_iter().map(|(name, value)| (name, Secret::from(value))));
+        }
+        for pair in &self.secrets {
+            let (name, value) = match pair.split_once('=') {
+                Some((name, value)) => (name, value.to_owned()),
+                None => (pair.as_str(), from_environment_or_user(pair)?),
+            };
+            if name.is_empty() {
+                return Err(Failure::usage("`--secret`: the name is empty"));
+            }
+            all.insert(name.to_owned(), Secret::from(value));
+        }
+        Ok(Secrets(all))
+    }
+}
+
+fn from_environment_or_user(name: &str) -> Result<String, Failure> {
+    if let Ok(value) = std::env::var(name) {
+        return Ok(value);
+    }
+    if !termios::isatty(io::stdin()) {
+        return Err(Failure::usage(format!("secret `{name}` has no value"))
+            .hint(format!("set the environment variable {name}, or use `--secret-file`")));
+    }
+    let _silent = Silent::enter().context("cannot silence the terminal")?;
+    output::status(&format!("{name}: "));
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).context("cannot read the secret")?;
+    output::note("");
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The terminal without echo, until this is dropped.
+struct Silent {
+    before: Termios,
+}
+
+impl Silent {
+    fn enter() -> io::Result<Silent> {
+        let before = termios::tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
+        Ok(Silent { before })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // There is nobody left to tell when the terminal has gone away.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}

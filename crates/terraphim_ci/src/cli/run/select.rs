@@ -1,0 +1,211 @@
+//! Which workflow files are meant, and which repository they belong to.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use terraphim_actions::workflow::Workflow;
+
+use crate::{
+    cli::diagnostic::{Texts, render},
+    exit::Exit,
+    failure::Failure,
+    output::{self, Paint},
+    workspace::Repository,
+};
+
+/// Where GitHub looks.
+const WORKFLOWS: &str = ".github/workflows";
+
+/// What the command line means.
+#[derive(Debug)]
+pub(super) struct Selection {
+    /// The top of the working tree.
+    pub(super) root: PathBuf,
+    /// Its repository, if it is one.
+    pub(super) git: Option<Repository>,
+    /// The workflow files.
+    files: Vec<PathBuf>,
+    /// Whether the user named one file rather than a place to look.
+    is_one_file: bool,
+}
+
+/// A workflow that is to run.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// Its path from the root, as the context `github` and messages name it.
+    pub(super) path: String,
+    pub(super) text: String,
+    pub(super) workflow: Workflow,
+    /// Why it runs.
+    pub(super) event: String,
+}
+
+/// Finds the files.
+pub(super) fn select(path: Option<&Path>) -> Result<Selection, Failure> {
+    let path = path.unwrap_or(Path::new("."));
+    let absolute = path.canonicalize().map_err(|error| {
+        Failure::io("find", path, error)
+            .ending(Exit::Usage)
+            .hint("give a workflow file, a directory with workflow files, or nothing inside a repository")
+    })?;
+    let is_one_file = absolute.is_file();
+    let directory = if is_one_file { absolute.parent().unwrap_or(&absolute) } else { &absolute };
+    let git =
+        Repository::discover(directory).map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+    let root = match &git {
+        Some(git) => git.root.clone(),
+        None => without_workflows(directory),
+    };
+    refuse_too_much(&root, git.is_some())?;
+    let files = if is_one_file { vec![absolute.clone()] } else { files_of(&absolute, &root)? };
+    if files.is_empty() {
+        return Err(Failure::usage(format!(
+            "there are no workflow files (*.yml, *.yaml) in {}",
+            path.display()
+        ))
+        .hint(format!("they belong in {WORKFLOWS} of the repository; or give a file")));
+    }
+    Ok(Selection { root, git, files, is_one_file })
+}
+
+/// The directory above `.github/workflows`, when this is one; else the directory itself.
+fn without_workflows(directory: &Path) -> PathBuf {
+    let above = directory.ancestors().nth(Path::new(WORKFLOWS).components().count());
+    above.filter(|_| directory.ends_with(WORKFLOWS)).unwrap_or(directory).to_owned()
+}
+
+/// Outside a repository the whole directory goes into the VM: never by accident somebody's home.
+fn refuse_too_much(root: &Path, is_repository: bool) -> Result<(), Failure> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    if is_repository || (root.parent().is_some() && home.is_none_or(|home| home != root)) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} is no git repository, and would be copied into the VM as a whole",
+        root.display()
+    ))
+    .hint("put the workflow into a directory of its own, or make a repository with `git init`"))
+}
+
+fn files_of(directory: &Path, root: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let candidates = [directory.join(WORKFLOWS), directory.to_owned(), root.join(WORKFLOWS)];
+    for candidate in candidates {
+        let entries = match fs::read_dir(&candidate) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::io("read directory", &candidate, error)),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| Failure::io("read directory", &candidate, error))?.path();
+            let is_workflow =
+                path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+            if is_workflow && path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort();
+        if !files.is_empty() {
+            return Ok(files);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Reads and checks the files; keeps those that `event` triggers and that have one of `jobs`.
+pub(super) fn read(
+    selection: &Selection,
+    event: Option<&str>,
+    jobs: &[String],
+) -> Result<Vec<Chosen>, Failure> {
+    let mut all = Vec::new();
+    let mut is_broken = false;
+    for file in &selection.files {
+        match read_one(selection, file, event)? {
+            Some(chosen) => all.push(chosen),
+            None => is_broken = true,
+        }
+    }
+    if is_broken {
+        return Err(Failure::silent(Exit::Usage));
+    }
+    let known: Vec<String> = all.iter().flat_map(|it| it.workflow.jobs.keys().cloned()).collect();
+    for job in jobs {
+        if !known.iter().any(|id| id.eq_ignore_ascii_case(job)) {
+            return Err(Failure::usage(format!("no workflow has a job `{job}`"))
+                .hint(format!("these exist: {}", known.join(", "))));
+        }
+    }
+    let has_job = |it: &Chosen| {
+        jobs.is_empty()
+            || it.workflow.jobs.keys().any(|id| jobs.iter().any(|job| id.eq_ignore_ascii_case(job)))
+    };
+    all.retain(has_job);
+    keep_triggered(selection, all, event)
+}
+
+/// `None` when the file is wrong, which is then said.
+fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<Option<Chosen>, Failure> {
+    let path = file.strip_prefix(&selection.root).unwrap_or(file).to_string_lossy().into_owned();
+    let bytes = fs::read(file).map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("{path} is no UTF-8 text, so it is no workflow file")))?;
+    match Workflow::parse(&text, &path) {
+        Ok(workflow) => {
+            let event = event.map_or_else(|| default_event(&workflow), str::to_owned);
+            say(&workflow.warnings, &path, &text);
+            Ok(Some(Chosen { path, text, workflow, event }))
+        }
+        Err(errors) => {
+            say(&errors, &path, &text);
+            Ok(None)
+        }
+    }
+}
+
+/// Prints findings about a file.
+pub(super) fn say(findings: &[terraphim_actions::diagnostic::Diagnostic], path: &str, text: &str) {
+    let texts = Texts::from([(path.to_owned(), text.to_owned())]);
+    for finding in findings {
+        output::note(render(finding, &texts, Paint::for_stderr()).trim_end());
+    }
+}
+
+/// `push`, unless the workflow is for other events only.
+fn default_event(workflow: &Workflow) -> String {
+    let events = &workflow.on.events;
+    if events.contains_key("push") {
+        return "push".to_owned();
+    }
+    events.keys().next().map_or_else(|| "push".to_owned(), String::clone)
+}
+
+fn keep_triggered(
+    selection: &Selection,
+    all: Vec<Chosen>,
+    event: Option<&str>,
+) -> Result<Vec<Chosen>, Failure> {
+    let mut kept = Vec::new();
+    let mut others = Vec::new();
+    for chosen in all {
+        if chosen.workflow.on.events.contains_key(&chosen.event) {
+            kept.push(chosen);
+        } else {
+            let events: Vec<&str> = chosen.workflow.on.events.keys().map(String::as_str).collect();
+            others.push(format!("{} is for {}", chosen.path, events.join(", ")));
+        }
+    }
+    if kept.is_empty() {
+        let event = event.unwrap_or("push");
+        return Err(Failure::usage(format!("no workflow is for the event `{event}`"))
+            .hint(format!("{}; choose one with `--event`", others.join("; "))));
+    }
+    if !selection.is_one_file {
+        for other in others {
+            output::note(&format!("not run: {other}"));
+        }
+    }
+    Ok(kept)
+}

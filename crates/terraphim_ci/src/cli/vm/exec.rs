@@ -1,0 +1,243 @@
+//! `tci vm exec` and `tci vm shell`: a command in a VM as if it ran here.
+
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use clap::Args;
+use terraphim_vm::{
+    Exec, ExecEvent, Host, VmClient,
+    protocol::message::{ExecFailed, ExecFailure, ExecRequest},
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{client, terminal};
+use crate::{
+    exit::Exit,
+    failure::{Context as _, Failure},
+    output::stdout_failure,
+};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tci vm exec web -- uname -a\n  tar c . | tci vm exec -i web -- tar x -C /srv\n  \
+                        tci vm exec -it web -- top"
+)]
+pub(super) struct ExecArgs {
+    /// A VM's name, id, or the start of its id.
+    vm: String,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// Pass standard input on.
+    #[arg(long, short)]
+    interactive: bool,
+    /// Give it a terminal.
+    #[arg(long, short)]
+    tty: bool,
+    /// As this user of the guest [default: root].
+    #[arg(long, short)]
+    user: Option<String>,
+    /// In this directory.
+    #[arg(long, short, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Set a variable: NAME=VALUE, or NAME to pass on our own.
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tci vm shell web")]
+pub(super) struct ShellArgs {
+    /// A VM's name, id, or the start of its id.
+    vm: String,
+    /// As this user of the guest [default: root].
+    #[arg(long, short)]
+    user: Option<String>,
+}
+
+/// Takes bash where there is one.
+const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l";
+
+pub(super) async fn exec(host: &Host, args: &ExecArgs) -> Result<Exit, Failure> {
+    let mut env = args.env.iter().filter_map(|text| variable(text)).collect::<Vec<_>>();
+    if args.tty {
+        pass_term(&mut env);
+    }
+    let request = ExecRequest {
+        argv: args.command.clone(),
+        env,
+        inherit_env: true,
+        cwd: args.workdir.clone(),
+        user: args.user.clone(),
+        terminal: args.tty.then(terminal::size),
+        stdin: args.interactive,
+        ..ExecRequest::default()
+    };
+    attach(&client(host, &args.vm)?, &request).await
+}
+
+pub(super) async fn shell(host: &Host, args: &ShellArgs) -> Result<Exit, Failure> {
+    let has_terminal = rustix::termios::isatty(io::stdin());
+    let mut env = Vec::new();
+    pass_term(&mut env);
+    let request = ExecRequest {
+        argv: ["sh", "-c", SHELL].map(str::to_owned).to_vec(),
+        env,
+        inherit_env: true,
+        user: args.user.clone(),
+        terminal: has_terminal.then(terminal::size),
+        stdin: true,
+        ..ExecRequest::default()
+    };
+    attach(&client(host, &args.vm)?, &request).await
+}
+
+/// `NAME=VALUE`, or `NAME` with our own value; nothing when we have none.
+fn variable(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => std::env::var(text).ok().map(|value| (text.to_owned(), value)),
+    }
+}
+
+fn pass_term(env: &mut Vec<(String, String)>) {
+    if !env.iter().any(|(name, _)| name == "TERM") {
+        env.extend(variable("TERM"));
+    }
+}
+
+/// Runs the request with our standard streams, terminal and signals.
+async fn attach(client: &VmClient, request: &ExecRequest) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let mut exec = client.exec(request).await?;
+    let raw = if request.terminal.is_some() && request.stdin {
+        terminal::RawMode::enter().context("cannot set the terminal to raw mode")?
+    } else {
+        None
+    };
+    let mut input =
+        if request.stdin { Some(terminal::input().context("cannot read standard input")?) } else { None };
+    let mut resized = match &raw {
+        Some(_) => Some(signal(SignalKind::window_change()).context("cannot watch the window")?),
+        None => None,
+    };
+    loop {
+        tokio::select! {
+            event = exec.next() => match event? {
+                Some(event) => if let Some(exit) = show(event)? { return Ok(exit) },
+                None => return Err(Failure::fault("the command ended without saying how")),
+            },
+            piece = next_input(&mut input) => send_input(&exec, piece, &mut input).await?,
+            number = signals.next() => exec.signal(number).await?,
+            () = window_changed(&mut resized) => exec.resize(terminal::size()).await?,
+        }
+    }
+}
+
+/// Shows an event; the exit code when it was the last one.
+fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
+    match event {
+        ExecEvent::Started(_) | ExecEvent::File(_) | ExecEvent::FileData(_) => Ok(None),
+        ExecEvent::Stdout(bytes) => {
+            let mut out = io::stdout().lock();
+            out.write_all(&bytes).and_then(|()| out.flush()).map_err(stdout_failure)?;
+            Ok(None)
+        }
+        ExecEvent::Stderr(bytes) => {
+            // Nobody reads it any more: the command goes on all the same.
+            let _ = io::stderr().lock().write_all(&bytes);
+            Ok(None)
+        }
+        ExecEvent::Exited(exited) => {
+            Ok(Some(Exit::Guest(u8::try_from(exited.status.shell_code()).unwrap_or(u8::MAX))))
+        }
+        ExecEvent::Failed(failed) => Err(cannot_start(&failed)),
+        ExecEvent::Lost(why) => Err(Failure::fault(format!("the command's end is unknown: {why}"))),
+    }
+}
+
+/// Ends as a shell would.
+fn cannot_start(failed: &ExecFailed) -> Failure {
+    let exit = match failed.reason {
+        ExecFailure::NotFound => Exit::Guest(127),
+        ExecFailure::NotExecutable => Exit::Guest(126),
+        ExecFailure::BadRequest | ExecFailure::WorkingDirectory => Exit::Usage,
+        ExecFailure::WriteFile | ExecFailure::Resources => Exit::Infrastructure,
+    };
+    Failure::usage(failed.message.clone()).ending(exit)
+}
+
+async fn next_input(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match input {
+        Some(input) => input.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `None` is the end of our input. A command that has closed its input is no failure.
+async fn send_input(
+    exec: &Exec,
+    piece: Option<Bytes>,
+    input: &mut Option<mpsc::Receiver<Bytes>>,
+) -> Result<(), Failure> {
+    let sent = match piece {
+        Some(bytes) => exec.write_stdin(bytes).await,
+        None => {
+            *input = None;
+            exec.close_stdin().await
+        }
+    };
+    match sent {
+        Err(terraphim_vm::VmError::Refused { .. }) => {
+            *input = None;
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+async fn window_changed(resized: &mut Option<Signal>) {
+    match resized {
+        Some(resized) => {
+            resized.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Signals that we pass on to the command. In raw mode Ctrl-C is a key and no signal.
+struct Signals {
+    each: Vec<(i32, Signal)>,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ];
+        let each: io::Result<Vec<_>> =
+            kinds.into_iter().map(|kind| signal(kind).map(|signal| (kind.as_raw_value(), signal))).collect();
+        Ok(Signals { each: each? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            for (number, signal) in &mut self.each {
+                if signal.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}

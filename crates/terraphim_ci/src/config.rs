@@ -1,0 +1,199 @@
+//! The configuration: `~/.config/tci/config.toml`, then `tci.toml` in the repository; environment variables and flags
+//! come on top of both (see the command line).
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use terraphim_github_runner::engine::VmTypes;
+use terraphim_vm::{Network, VmSpec};
+use thiserror::Error;
+
+/// A configuration file is wrong.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It is no TOML, has an unknown key, or a value of the wrong type.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Syntax { path: PathBuf, line: usize, column: usize, message: String },
+    /// A label names a VM type that does not exist.
+    #[error("{}: runs-on.{label} names the VM type `{vm_type}`, which does not exist", path.display())]
+    NoVmType { path: PathBuf, label: String, vm_type: String },
+}
+
+/// One file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    vm_types: BTreeMap<String, VmType>,
+    runs_on: BTreeMap<String, String>,
+}
+
+/// A kind of VM. What is absent is as in `default`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct VmType {
+    /// An image's name or digest.
+    pub(crate) image: Option<String>,
+    /// Virtual processors.
+    pub(crate) cpus: Option<u8>,
+    /// Memory in MiB.
+    pub(crate) memory_mib: Option<u32>,
+    /// Writable disk in MiB.
+    pub(crate) disk_mib: Option<u32>,
+    /// What the guest can reach.
+    pub(crate) network: Option<Network>,
+}
+
+impl VmType {
+    /// This type with everything that `over` says instead.
+    pub(crate) fn overridden_by(&self, over: &VmType) -> VmType {
+        VmType {
+            image: over.image.clone().or_else(|| self.image.clone()),
+            cpus: over.cpus.or(self.cpus),
+            memory_mib: over.memory_mib.or(self.memory_mib),
+            disk_mib: over.disk_mib.or(self.disk_mib),
+            network: over.network.or(self.network),
+        }
+    }
+
+    /// The definition of a VM of this type.
+    pub(crate) fn spec(&self) -> VmSpec {
+        let default = VmSpec::default();
+        VmSpec {
+            image: self.image.clone().unwrap_or(default.image),
+            vcpus: self.cpus.unwrap_or(default.vcpus),
+            memory_mib: self.memory_mib.unwrap_or(default.memory_mib),
+            disk_mib: self.disk_mib.unwrap_or(default.disk_mib),
+            network: self.network.unwrap_or(default.network),
+            ..VmSpec::default()
+        }
+    }
+}
+
+/// Everything that is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// VM types by name; `default`, `bionic-test` and `focal` always exist.
+    pub(crate) vm_types: BTreeMap<String, VmType>,
+    /// VM types by label of `runs-on`, in lower case.
+    runs_on: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        // The two names that clients of earlier VM hosts ask for; here they are the default by another name.
+        let names = ["default", "bionic-test", "focal"];
+        let vm_types = names.into_iter().map(|name| (name.to_owned(), VmType::default())).collect();
+        Config { vm_types, runs_on: BTreeMap::new() }
+    }
+}
+
+impl Config {
+    /// The user's configuration and that of the repository at `root`.
+    pub(crate) fn load(root: Option<&Path>) -> Result<Config, ConfigError> {
+        let user = user_directory().map(|dir| dir.join("tci/config.toml"));
+        let files = user.into_iter().chain(root.map(|root| root.join("tci.toml")));
+        let mut config = Config::default();
+        for path in files {
+            match fs::read_to_string(&path) {
+                Ok(text) => config.add(&path, &text)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ConfigError::Read { path, source }),
+            }
+        }
+        Ok(config)
+    }
+
+    fn add(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+        for (name, vm_type) in file.vm_types {
+            let merged =
+                self.vm_types.get(&name).map_or_else(|| vm_type.clone(), |old| old.overridden_by(&vm_type));
+            self.vm_types.insert(name, merged);
+        }
+        for (label, vm_type) in file.runs_on {
+            if !self.vm_types.contains_key(&vm_type) {
+                return Err(ConfigError::NoVmType { path: path.to_owned(), label, vm_type });
+            }
+            self.runs_on.insert(label.to_lowercase(), vm_type);
+        }
+        Ok(())
+    }
+
+    /// The type called `name`, on top of `default`.
+    pub(crate) fn vm_type(&self, name: &str) -> Option<VmType> {
+        let default = self.vm_types.get("default").cloned().unwrap_or_default();
+        self.vm_types.get(name).map(|vm_type| default.overridden_by(vm_type))
+    }
+
+    /// Which VM type the labels of `runs-on` mean. Every VM type is also a label.
+    pub(crate) fn labels(&self, default: &str) -> VmTypes {
+        let own = self.vm_types.keys().map(|name| (name.to_lowercase(), name.clone()));
+        let labels = own.chain(self.runs_on.clone()).collect();
+        VmTypes { default: default.to_owned(), labels }
+    }
+}
+
+fn user_directory() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))
+}
+
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text.as_bytes()[..start];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    ConfigError::Syntax { path: path.to_owned(), line, column, message: error.message().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        config.add(Path::new("tci.toml"), text).map(|()| config)
+    }
+
+    #[test]
+    fn the_usual_types_exist_and_a_type_builds_on_default() {
+        let config = with("[vm-types.default]\nmemory-mib = 1024\n[vm-types.big]\ncpus = 8\n").unwrap();
+        let big = config.vm_type("big").unwrap().spec();
+        assert_eq!((big.vcpus, big.memory_mib), (8, 1024));
+        assert_eq!(config.vm_type("bionic-test").unwrap().spec().memory_mib, 1024);
+        assert!(config.vm_type("focal").is_some() && config.vm_type("huge").is_none());
+    }
+
+    #[test]
+    fn a_label_chooses_a_type() {
+        let config = with("[vm-types.big]\n[runs-on]\nGPU = 'big'\n").unwrap();
+        let types = config.labels("default");
+        assert_eq!(types.labels.get("gpu").map(String::as_str), Some("big"));
+        assert_eq!(types.labels.get("big").map(String::as_str), Some("big"));
+    }
+
+    #[test]
+    fn mistakes_name_file_line_and_key() {
+        for (text, want) in [
+            ("[vm-types.big]\nimag = 'x'\n", "tci.toml:2:1: unknown field `imag`"),
+            ("\n[vm-types.big]\ncpus = 'two'\n", "tci.toml:3:8: invalid type"),
+            ("[vm-type.big]\n", "tci.toml:1:2: unknown field `vm-type`"),
+            ("a = \n", "tci.toml:1:"),
+            ("[runs-on]\ngpu = 'none'\n", "tci.toml: runs-on.gpu names the VM type `none`"),
+        ] {
+            let error = with(text).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+}
