@@ -1,7 +1,7 @@
 //! Evaluating what is known.
 
 use super::{Instance, Known, Plan, PlannedCall, PlannedJob};
-use crate::expr::{Expr, ExprError, Functions, Node, Object, Scope, Value};
+use crate::expr::{Expr, ExprError, Function, Functions, Node, Object, Scope};
 use crate::matrix::{self, Strategy};
 use crate::resolve;
 use crate::template::{Node as TemplateNode, Template, TemplateError};
@@ -62,7 +62,7 @@ impl Planner<'_> {
         // In a called workflow `inputs` is another context, which only the run knows.
         let contexts =
             if prefix.is_empty() { self.contexts.clone() } else { without(self.contexts, "inputs") };
-        let strategy = match known(job.strategy.as_ref(), &contexts) {
+        let strategy = match waits(job.strategy.as_ref(), &contexts) {
             Some(reason) => Known::Later(reason),
             None => Known::Now(self.strategy(job, &contexts)?),
         };
@@ -133,7 +133,7 @@ impl Planner<'_> {
         contexts: &Object,
     ) -> Result<Option<Known<String>>, TemplateError> {
         let Some(template) = concurrency else { return Ok(None) };
-        if let Some(reason) = known(Some(template), contexts) {
+        if let Some(reason) = waits(Some(template), contexts) {
             return Ok(Some(Known::Later(reason)));
         }
         let scope = Scope::new(contexts, &NothingFailed);
@@ -148,7 +148,7 @@ fn without(contexts: &Object, name: &str) -> Object {
 }
 
 fn text(template: &Template, contexts: &Object) -> Result<Known<String>, TemplateError> {
-    if let Some(reason) = known(Some(template), contexts) {
+    if let Some(reason) = waits(Some(template), contexts) {
         return Ok(Known::Later(reason));
     }
     Ok(Known::Now(template.text_value(&Scope::new(contexts, &NothingFailed))?))
@@ -156,7 +156,7 @@ fn text(template: &Template, contexts: &Object) -> Result<Known<String>, Templat
 
 fn labels(runs_on: Option<&Template>, contexts: &Object) -> Result<Known<Vec<String>>, TemplateError> {
     let Some(template) = runs_on else { return Ok(Known::Now(Vec::new())) };
-    if let Some(reason) = known(runs_on, contexts) {
+    if let Some(reason) = waits(runs_on, contexts) {
         return Ok(Known::Later(reason));
     }
     let runs_on = resolve::runs_on(template, &Scope::new(contexts, &NothingFailed))?;
@@ -182,13 +182,13 @@ fn runs(job: &Job, contexts: &Object) -> Result<Known<bool>, TemplateError> {
 fn asks_about_needs(expr: &Expr) -> bool {
     let mut found = false;
     expr.root().visit(&mut |node| {
-        found |= matches!(node, Node::Call(function, ..) if function.is_status() && *function != crate::expr::Function::Always);
+        found |= matches!(node, Node::Call(function, ..) if function.is_status() && *function != Function::Always);
     });
     found
 }
 
 /// What an expression in the template waits for; `None` if everything is known.
-fn known(template: Option<&Template>, contexts: &Object) -> Option<String> {
+fn waits(template: Option<&Template>, contexts: &Object) -> Option<String> {
     let mut reason = None;
     template?.visit(&mut |template| {
         if let (None, TemplateNode::Expr(expr)) = (&reason, &template.node) {
@@ -199,13 +199,6 @@ fn known(template: Option<&Template>, contexts: &Object) -> Option<String> {
 }
 
 fn waits_for(expr: &Expr, contexts: &Object) -> Option<String> {
-    let path = expr.context_paths().into_iter().find(|path| {
-        path.first().is_some_and(|name| !contexts.contains_key(name) || is_later(name, contexts))
-    })?;
-    Some(path.join("."))
-}
-
-/// A context that is there but empty of values, such as `matrix` of a job without matrix, is known.
-fn is_later(name: &str, contexts: &Object) -> bool {
-    name.eq_ignore_ascii_case("needs") && matches!(contexts.get(name), None | Some(Value::Null))
+    let unknown = |path: &Vec<String>| path.first().is_some_and(|name| !contexts.contains_key(name));
+    Some(expr.context_paths().into_iter().find(unknown)?.join("."))
 }
