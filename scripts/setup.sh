@@ -58,12 +58,11 @@ install_packages() {
     as_root apt-get update -q || say "some package lists could not be fetched; going on with those there are"
     # The names are words to be split.
     # shellcheck disable=SC2086
-    if ! apt_install $lacking; then
-        align_qemu_utils || die "cannot install: $lacking"
-        lacking=$(missing | tr '\n' ' ')
-        # shellcheck disable=SC2086
-        [ -z "$lacking" ] || apt_install $lacking || die "cannot install: $lacking"
-    fi
+    apt_install $lacking || align_qemu_utils || die "cannot install: $lacking"
+    # What is lacking now either waited for qemu-utils, or is qemu-utils itself, which apt removed to make room.
+    lacking=$(missing | tr '\n' ' ')
+    # shellcheck disable=SC2086
+    [ -z "$lacking" ] || apt_install $lacking || die "cannot install: $lacking"
 }
 
 # Building an image as an ordinary user takes a range of user ids to unpack the system's files with. Debian and Ubuntu give

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::error::{ImageError, IoContext};
 use super::files::Lock;
@@ -14,6 +14,9 @@ use super::tool::{Tool, for_each_line};
 /// Lists younger than this are used without asking the server: Debian changes a stable suite a few times a day at most,
 /// and a build that needs nothing new must not wait for the network.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long old lists are used after servers could not be reached: apt takes seconds to find that out, more than once a build.
+const RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// Debian's public keys, from the package `debian-archive-keyring`.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -90,7 +93,11 @@ impl Apt {
         }
         let write = |name: &str, content: &str| {
             let path = root.join(name);
-            fs::write(&path, content).io("write", &path)
+            // apt reads all lists again, for a second, when these files are younger than what it has made of them.
+            match fs::read_to_string(&path) {
+                Ok(old) if old == content => Ok(()),
+                _ => fs::write(&path, content).io("write", &path),
+            }
         };
         write("etc/apt/sources.list", &lines)?;
         write("var/lib/dpkg/status", "")?;
@@ -101,9 +108,11 @@ impl Apt {
 
     /// Fetches the package lists and checks their signatures, unless the ones we have are fresh and `force` is not set.
     pub(super) fn update(&self, force: bool, progress: &dyn Progress) -> Result<(), ImageError> {
-        let stamp = self.root.join("updated");
-        let age = fs::metadata(&stamp).and_then(|stamp| stamp.modified()).ok().map(age);
-        if !force && age.is_some_and(|age| age < FRESH) {
+        let (stamp, failed) = (self.root.join("updated"), self.root.join("unreachable"));
+        let age = age(&stamp);
+        let is_fresh =
+            age.is_some_and(|age| age < FRESH) || self::age(&failed).is_some_and(|age| age < RETRY);
+        if !force && is_fresh {
             return Ok(());
         }
         progress.stage(&format!("fetching the package lists of {}", self.suite));
@@ -120,7 +129,7 @@ impl Apt {
                     self.suite,
                     age.as_secs() / (24 * 60 * 60)
                 ));
-                Ok(())
+                fs::write(&failed, "").io("write", &failed)
             }
             (Err(error), _) => Err(error),
         }
@@ -220,9 +229,11 @@ impl Package {
     }
 }
 
-fn age(time: SystemTime) -> Duration {
-    // A time stamp from the future is a clock that was set back; then the lists are as good as new.
-    time.elapsed().unwrap_or_default()
+/// How long ago a file was written, if it is there. One from the future tells of a clock that was set back, and is as good
+/// as new.
+fn age(file: &Path) -> Option<Duration> {
+    let written = fs::metadata(file).and_then(|file| file.modified()).ok()?;
+    Some(written.elapsed().unwrap_or_default())
 }
 
 fn configuration(root: &Path) -> Result<String, ImageError> {

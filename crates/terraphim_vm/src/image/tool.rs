@@ -192,6 +192,10 @@ fn search_path() -> OsString {
 }
 
 fn remember(tail: &mut VecDeque<String>, line: &str) {
+    // What Debian's tools merely inform about would push the error out of sight.
+    if line.starts_with("I: ") {
+        return;
+    }
     if tail.len() == TAIL_LINES {
         tail.pop_front();
     }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# `make bench`: measures on this machine; see crates/terraphim_ci/benches/vm.rs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export TCI_TEST_IMAGES="$PWD/target/tci-test"
+cargo build --release --locked --package terraphim_ci
+for image in busybox debian; do
+  target/release/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
+done
+cargo bench --locked --package terraphim_ci --bench vm
