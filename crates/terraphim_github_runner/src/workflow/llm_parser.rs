@@ -9,9 +9,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::file;
 use super::parser::ParsedWorkflow;
 use super::patterns;
 use super::proposal::{self, ProposalProblem};
+use crate::engine::InvalidWorkflow;
 use crate::error::Result;
 use crate::http::{Backoff, Call, HttpClient, HttpError, Method, Token};
 
@@ -86,6 +88,9 @@ pub enum LlmError {
         /// The part.
         sentence: String,
     },
+    /// The description is a workflow file with an error, or with more in it than a list of commands can say.
+    #[error(transparent)]
+    File(#[from] InvalidWorkflow),
     /// The description names no command.
     #[error("the description names nothing to run")]
     NoSteps,
@@ -155,6 +160,9 @@ impl WorkflowParser {
         }
         let workflow = match &self.llm {
             Some(llm) => proposal::read(&llm.ask(description).await?).map_err(LlmError::from)?,
+            None if file::is_workflow_file(description) => {
+                file::parse(description).map_err(LlmError::from)?
+            }
             None => patterns::parse(description)?,
         };
         workflow.check()?;

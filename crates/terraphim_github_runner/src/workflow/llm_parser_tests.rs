@@ -125,6 +125,9 @@ async fn a_busy_model_is_asked_again() {
 async fn without_a_model_patterns_decide() {
     let workflow = WorkflowParser::new().parse("run `make`").await.unwrap();
     assert_eq!(workflow.steps[0].command, "make");
+    let file = "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ run: make }]\n";
+    let workflow = WorkflowParser::new().parse(file).await.unwrap();
+    assert_eq!(workflow.steps[0].command, "set -e\nmake");
     let error = WorkflowParser::new().parse("surprise me").await.unwrap_err();
     assert!(matches!(error, GitHubRunnerError::Llm(LlmError::NotUnderstood { .. })), "{error:?}");
 }
