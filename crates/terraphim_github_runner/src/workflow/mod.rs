@@ -1,6 +1,7 @@
 //! Workflows as lists of commands, and what runs commands in a VM.
 
 pub mod executor;
+mod file;
 pub mod llm_parser;
 pub mod local_executor;
 mod lower;
