@@ -141,7 +141,7 @@ pub fn concurrency(template: &Template, scope: &Scope<'_>) -> Result<Concurrency
     if group.is_empty() {
         return Err(resolved.fail("Concurrency group name cannot be empty"));
     }
-    if group.encode_utf16().count() > 400 {
+    if crate::expr::memory::utf16_len(&group) > 400 {
         return Err(resolved.fail("Concurrency group name must be less than 400 characters"));
     }
     let queue = if text(&resolved, "queue").as_deref() == Some("max") { Queue::Max } else { Queue::Single };

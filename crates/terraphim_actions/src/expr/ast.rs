@@ -108,7 +108,7 @@ impl Expr {
     /// The paths that start at a context and whose steps are written out, such as
     /// `["needs", "build", "outputs"]`; a path ends at a `*` or a computed index.
     #[must_use]
-    pub fn context_paths(&self) -> Vec<Vec<String>> {
+    pub fn context_paths(&self) -> Vec<Vec<&str>> {
         let mut paths = Vec::new();
         collect_paths(&self.root, &mut paths);
         paths
@@ -135,23 +135,30 @@ impl Node {
     }
 
     /// The written-out path, if the node is one.
-    fn path(&self) -> Option<Vec<String>> {
-        match self {
-            Self::Named(name) => Some(vec![name.to_string()]),
-            Self::Index(target, index) => match index.as_ref() {
-                Self::Literal(Value::Str(name)) => {
-                    let mut path = target.path()?;
-                    path.push(name.to_string());
-                    Some(path)
+    fn path(&self) -> Option<Vec<&str>> {
+        let mut path = Vec::new();
+        let mut node = self;
+        loop {
+            match node {
+                Self::Named(name) => {
+                    path.push(&**name);
+                    path.reverse();
+                    return Some(path);
                 }
-                _ => None,
-            },
-            _ => None,
+                Self::Index(target, index) => match index.as_ref() {
+                    Self::Literal(Value::Str(name)) => {
+                        path.push(name);
+                        node = target;
+                    }
+                    _ => return None,
+                },
+                _ => return None,
+            }
         }
     }
 }
 
-fn collect_paths(node: &Node, paths: &mut Vec<Vec<String>>) {
+fn collect_paths<'a>(node: &'a Node, paths: &mut Vec<Vec<&'a str>>) {
     if let Some(path) = node.path() {
         paths.push(path);
         return;

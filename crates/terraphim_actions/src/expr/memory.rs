@@ -10,10 +10,14 @@ const STRING_OVERHEAD: usize = 26;
 /// An item of a filtered array.
 pub(super) const ITEM: usize = 8;
 
+/// The length of a text in UTF-16 units, as GitHub counts.
+pub(crate) fn utf16_len(text: &str) -> usize {
+    // Of ASCII text the bytes are the units, and finding that out is much cheaper than counting.
+    if text.is_ascii() { text.len() } else { text.encode_utf16().count() }
+}
+
 pub(super) fn string_bytes(text: &str) -> usize {
-    // Counting units of long ASCII text is the expensive part; its bytes are its units.
-    let units = if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
-    STRING_OVERHEAD + 2 * units
+    STRING_OVERHEAD + 2 * utf16_len(text)
 }
 
 pub(super) fn value_bytes(value: &Value) -> usize {

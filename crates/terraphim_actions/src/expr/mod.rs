@@ -15,7 +15,7 @@ pub(crate) mod format;
 mod functions;
 mod json;
 mod lexer;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod number;
 mod parser;
 mod value;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Parses an expression. Text without any token is `Ok(None)`.
 pub(super) fn parse(source: &str, allowed: &Allowed) -> Result<Option<Expr>, ExprError> {
-    if source.encode_utf16().count() > MAX_LENGTH {
+    if super::memory::utf16_len(source) > MAX_LENGTH {
         let message = format!("Exceeded max expression length {MAX_LENGTH}");
         return Err(ExprError::plain(ErrorKind::Parsing, message));
     }

@@ -199,6 +199,6 @@ fn waits(template: Option<&Template>, contexts: &Object) -> Option<String> {
 }
 
 fn waits_for(expr: &Expr, contexts: &Object) -> Option<String> {
-    let unknown = |path: &Vec<String>| path.first().is_some_and(|name| !contexts.contains_key(name));
+    let unknown = |path: &Vec<&str>| path.first().is_some_and(|name| !contexts.contains_key(name));
     Some(expr.context_paths().into_iter().find(unknown)?.join("."))
 }

@@ -86,7 +86,7 @@ impl Limits {
     }
 
     fn add_text(&mut self, text: &str) -> Result<(), Fatal> {
-        self.add_bytes(STRING_OVERHEAD + 2 * text.encode_utf16().count())
+        self.add_bytes(STRING_OVERHEAD + 2 * crate::expr::memory::utf16_len(text))
     }
 
     fn add_bytes(&mut self, bytes: usize) -> Result<(), Fatal> {

@@ -33,7 +33,7 @@ pub(super) fn job_key(converter: &mut Converter<'_>, key: &str, value: &Template
 /// `concurrency` of a workflow or job.
 pub(super) fn concurrency(limits: &mut Limits, value: &Template) {
     let group = value.get("group").unwrap_or(value).as_str().unwrap_or_default();
-    if group.encode_utf16().count() > MAX_GROUP {
+    if crate::expr::memory::utf16_len(group) > MAX_GROUP {
         limits.error_at(value, format!("Concurrency group name must be less than {MAX_GROUP} characters"));
     }
 }

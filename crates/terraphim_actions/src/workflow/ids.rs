@@ -1,7 +1,7 @@
 //! Ids of jobs, steps and matrix jobs: which are legal, and how missing ones are made.
 
 use crate::expr::fold;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Ids are shorter than this, job names at most this long.
 pub(crate) const MAX_ID: usize = 100;
@@ -10,6 +10,8 @@ pub(crate) const MAX_ID: usize = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
     taken: HashSet<String>,
+    /// The number that the next id with the same parts tries first; lower ones are taken.
+    attempts: HashMap<String, usize>,
     next: String,
 }
 
@@ -64,7 +66,7 @@ impl Ids {
         if !reserved && base.starts_with("__") {
             base = format!("_{}", base.trim_start_matches('_'));
         }
-        for attempt in 1_usize.. {
+        for attempt in self.attempts.get(&base).copied().unwrap_or(1).. {
             let suffix = match attempt {
                 1 => String::new(),
                 _ if !reserved && base == "_" => attempt.to_string(),
@@ -73,6 +75,7 @@ impl Ids {
             let keep = base.len().min(max.saturating_sub(suffix.len()));
             let candidate = format!("{}{suffix}", &base[..keep]);
             if self.taken.insert(fold::fold(&candidate).into_owned()) {
+                self.attempts.insert(base, attempt + 1);
                 return candidate;
             }
         }

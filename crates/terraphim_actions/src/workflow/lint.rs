@@ -224,11 +224,11 @@ impl Lint<'_> {
     }
 }
 
-fn unknown_needs<'a>(job: &'a Job, expr: &Expr) -> impl Iterator<Item = String> + use<'a> {
+fn unknown_needs<'a>(job: &'a Job, expr: &'a Expr) -> impl Iterator<Item = String> + use<'a> {
     expr.context_paths().into_iter().filter_map(move |path| match path.as_slice() {
         [context, need, ..] if context.eq_ignore_ascii_case("needs") => {
             let is_needed = job.needs.iter().any(|known| fold::eq(known, need));
-            (!is_needed).then(|| need.clone())
+            (!is_needed).then(|| (*need).to_owned())
         }
         _ => None,
     })
