@@ -35,8 +35,8 @@ impl Timing {
     pub(super) fn minutes(&self, minutes: f64) -> Option<Duration> {
         // Thirty days: longer than any run, short enough for every clock.
         const MOST: f64 = 43_200.0;
-        let whole = minutes.trunc().min(MOST);
-        (whole >= 1.0).then(|| self.minute.mul_f64(whole))
+        let whole = minutes.trunc();
+        (whole >= 1.0).then(|| self.minute.mul_f64(whole.min(MOST)))
     }
 }
 

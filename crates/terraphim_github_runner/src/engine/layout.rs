@@ -40,11 +40,12 @@ impl Layout {
     /// Where the pristine working tree is put: below the scratch disk for jobs with views of their own, else
     /// where the one job at a time works in it.
     pub(super) fn tree(&self, has_views: bool, repository: &str) -> String {
-        if has_views { format!("{}/tree", self.scratch) } else { self.workspace(repository) }
+        if has_views { format!("{}/tree", self.scratch) } else { self.workspace_of(repository) }
     }
 
     /// The workspace of the repository, as a job sees it.
-    pub(super) fn workspace(&self, repository: &str) -> String {
+    #[must_use]
+    pub fn workspace_of(&self, repository: &str) -> String {
         format!("{}/{repository}", self.root)
     }
 
@@ -66,7 +67,7 @@ impl Layout {
             Mount::Overlay {
                 lower: self.tree(true, repository),
                 upper: own("workspace"),
-                target: self.workspace(repository),
+                target: self.workspace_of(repository),
                 owner: self.user.clone(),
             },
             bind("temp", self.temp(), None),

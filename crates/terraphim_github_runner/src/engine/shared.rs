@@ -46,7 +46,7 @@ impl Shared {
 
     /// The workspace, as a job sees it.
     pub(super) fn workspace(&self) -> String {
-        self.inputs.layout.workspace(self.inputs.repository_name())
+        self.inputs.layout.workspace_of(self.inputs.repository_name())
     }
 
     /// Where the payload of the event is, as a job sees it.

@@ -1,0 +1,144 @@
+//! Every directory of `testdata/workflows` is a behaviour: `workflow.yml` is run, and the result must be as
+//! `expected.json` says. `run.json` may say how it is run, `files/` is what is in the repository.
+//!
+//! `expected.json`: `report` is what the report must hold at least (lists of the same length, entry by entry), `error`
+//! part of the message of a workflow that is refused; `output` are texts that the log must hold, `notices` texts that
+//! must be said about the run, `lacks` texts that must be nowhere.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::Value;
+use terraphim_actions::workflow::Workflow;
+use terraphim_github_runner::engine::{EngineError, InvalidWorkflow, Isolation, Secret, plan_workflow};
+
+use crate::world::World;
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct How {
+    event_name: Option<String>,
+    event: Option<Value>,
+    env: IndexMap<String, String>,
+    vars: IndexMap<String, String>,
+    secrets: IndexMap<String, String>,
+    inputs: IndexMap<String, Value>,
+    jobs: Vec<String>,
+    matrix: IndexMap<String, Vec<String>>,
+    isolation: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Expected {
+    report: Value,
+    error: Option<String>,
+    output: Vec<String>,
+    notices: Vec<String>,
+    lacks: Vec<String>,
+}
+
+fn read<T: Default + for<'a> Deserialize<'a>>(path: &Path) -> T {
+    match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        Err(_) => T::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_behaviour_is_as_its_directory_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/workflows");
+    let mut directories: Vec<PathBuf> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    directories.sort();
+    assert!(directories.len() > 10, "the behaviours are there");
+    let mut problems = Vec::new();
+    for directory in directories {
+        let name = directory.file_name().unwrap().to_string_lossy().into_owned();
+        problems.extend(check(&directory).await.into_iter().map(|problem| format!("{name}: {problem}")));
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+async fn check(directory: &Path) -> Vec<String> {
+    let how: How = read(&directory.join("run.json"));
+    let expected: Expected = read(&directory.join("expected.json"));
+    let text = std::fs::read_to_string(directory.join("workflow.yml")).unwrap();
+    let mut world = World::new();
+    if directory.join("files").is_dir() {
+        world = world.with_files(&directory.join("files"));
+    }
+    apply(how, &mut world);
+    let plan = Workflow::parse(&text, "workflow.yml").map_err(|diagnostics| InvalidWorkflow { diagnostics });
+    let result = match plan.and_then(|workflow| plan_workflow(&workflow)) {
+        Ok(plan) => world.run_plan(plan).await,
+        Err(error) => Err(EngineError::from(error)),
+    };
+    let mut problems = Vec::new();
+    match (&result, &expected.error) {
+        (Ok(report), None) => {
+            let report = serde_json::to_value(report).unwrap();
+            compare("report", &expected.report, &report, &mut problems);
+        }
+        (Err(error), Some(part)) if error.to_string().contains(part) => {}
+        (Ok(_), Some(part)) => problems.push(format!("ran, but should be refused with {part:?}")),
+        (Err(error), _) => problems.push(format!("refused: {error}")),
+    }
+    let output = world.recorder.output();
+    let everything = format!(
+        "{}{}",
+        world.recorder.everything(),
+        result.map_or(String::new(), |report| { serde_json::to_string(&report).unwrap() })
+    );
+    for part in expected.output.iter().filter(|part| !output.contains(*part)) {
+        problems.push(format!("the log lacks {part:?}"));
+    }
+    for part in expected.notices.iter().filter(|part| !everything.contains(*part)) {
+        problems.push(format!("nobody says {part:?}"));
+    }
+    for part in expected.lacks.iter().filter(|part| everything.contains(*part)) {
+        problems.push(format!("the log or the report holds {part:?}"));
+    }
+    if !problems.is_empty() {
+        problems.push(format!("the log was:\n{output}"));
+    }
+    problems
+}
+
+fn apply(how: How, world: &mut World) {
+    let inputs = &mut world.inputs;
+    inputs.event_name = how.event_name.unwrap_or_else(|| "push".to_owned());
+    inputs.event = how.event.unwrap_or_else(|| serde_json::json!({}));
+    inputs.env = how.env;
+    inputs.vars = how.vars;
+    inputs.secrets = how.secrets.into_iter().map(|(name, value)| (name, Secret::from(value))).collect();
+    inputs.inputs = how.inputs;
+    inputs.jobs = how.jobs;
+    inputs.matrix = how.matrix;
+    if how.isolation.as_deref() == Some("job") {
+        inputs.isolation = Isolation::Job;
+    }
+}
+
+/// What is expected must be there: of objects at least these keys, of lists all entries.
+fn compare(path: &str, expected: &Value, got: &Value, problems: &mut Vec<String>) {
+    match (expected, got) {
+        (Value::Null, _) if path == "report" => {}
+        (Value::Object(expected), Value::Object(object)) => {
+            for (key, value) in expected {
+                compare(&format!("{path}.{key}"), value, object.get(key).unwrap_or(&Value::Null), problems);
+            }
+        }
+        (Value::Array(expected), Value::Array(list)) if expected.len() == list.len() => {
+            for (index, value) in expected.iter().enumerate() {
+                compare(&format!("{path}[{index}]"), value, &list[index], problems);
+            }
+        }
+        _ if expected == got => {}
+        _ => problems.push(format!("{path} is {got}, not {expected}")),
+    }
+}

@@ -1,0 +1,268 @@
+//! Runs processes of this machine as if it were a VM.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process_group};
+use terraphim_github_runner::engine::Layout;
+use terraphim_github_runner::{
+    Capabilities, CommandExecutor, CommandResult, Exit, GitHubRunnerError, Mount, OutputSink, ProcessOutcome,
+    ProcessSpec, Result, ReturnedFile, Session, SnapshotId, StopReason, Stream, VmProvider,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A directory that stands for the file systems of all VMs: what is below `guest` is, for a process in a view, below
+/// the directory of that view.
+pub(crate) struct HostExecutor {
+    root: PathBuf,
+    capabilities: Capabilities,
+    /// The process that is started when this many were started before is lost with its VM.
+    pub(crate) lose: Option<usize>,
+    started: AtomicUsize,
+}
+
+impl HostExecutor {
+    pub(crate) fn new(root: &Path) -> HostExecutor {
+        let capabilities = Capabilities { files: true, views: true, streaming: true, snapshots: false };
+        HostExecutor { root: root.to_owned(), capabilities, lose: None, started: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn without_views(mut self) -> HostExecutor {
+        self.capabilities.views = false;
+        self
+    }
+
+    pub(crate) fn layout(root: &Path) -> Layout {
+        let path = |name: &str| root.join("guest").join(name).display().to_string();
+        Layout {
+            root: path("workspace"),
+            scratch: root.join("scratch").display().to_string(),
+            home: path("home"),
+            tmp: path("tmp"),
+            tool_cache: path("tools"),
+            path: std::env::var("PATH").unwrap(),
+            user: None,
+        }
+    }
+
+    /// A text of the guest as a process in the view has to see it.
+    fn map(&self, session: &Session, view: Option<&str>, text: &str) -> String {
+        let guest = format!("{}/", self.root.join("guest").display());
+        let place = format!("{}/", self.root.join("views").join(&session.vm_id).display());
+        match view {
+            Some(view) => text.replace(&guest, &format!("{place}{view}/")),
+            None => text.to_owned(),
+        }
+    }
+
+    fn command(&self, session: &Session, spec: &ProcessSpec) -> Command {
+        let map = |text: &str| self.map(session, spec.view.as_deref(), text);
+        for file in &spec.write_files {
+            let path = PathBuf::from(map(&file.path));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &file.content).unwrap();
+        }
+        let mut command = Command::new(map(&spec.argv[0]));
+        command.args(spec.argv[1..].iter().map(|arg| map(arg))).env_clear();
+        command.envs(spec.env.iter().map(|(name, value)| (name, map(value))));
+        command.current_dir(map(&spec.cwd)).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the VM is gone")]
+struct Gone;
+
+#[async_trait]
+impl CommandExecutor for HostExecutor {
+    async fn execute(&self, _: &Session, _: &str, _: Duration, _: &str) -> Result<CommandResult> {
+        unreachable!("the engine runs processes")
+    }
+
+    async fn create_snapshot(&self, _: &Session, _: &str) -> Result<SnapshotId> {
+        unreachable!("no snapshots are asked for")
+    }
+
+    async fn rollback(&self, _: &Session, _: &SnapshotId) -> Result<()> {
+        unreachable!("no snapshots are asked for")
+    }
+
+    async fn run_process(
+        &self,
+        session: &Session,
+        spec: &ProcessSpec,
+        output: &mut (dyn OutputSink + Send),
+        cancel: &CancellationToken,
+    ) -> Result<ProcessOutcome> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        if self.lose == Some(number) {
+            return Err(GitHubRunnerError::failed(format!("run a process in VM {}", session.vm_id), Gone));
+        }
+        let begin = Instant::now();
+        let mut child = match self.command(session, spec).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                output.write(Stream::Stderr, format!("{error}\n").into()).await?;
+                return Ok(outcome(Exit::Code(127), None, Vec::new(), begin));
+            }
+        };
+        let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap());
+        let (exit, stopped) = follow(&mut child, &group, spec, output, cancel).await?;
+        let files = spec.return_files.iter().map(|path| ReturnedFile {
+            path: path.clone(),
+            content: std::fs::read(self.map(session, spec.view.as_deref(), path)).ok().map(Bytes::from),
+        });
+        Ok(outcome(exit, stopped, files.collect(), begin))
+    }
+
+    async fn upload(
+        &self,
+        _: &Session,
+        directory: &str,
+        mut tar: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
+        std::fs::create_dir_all(directory).unwrap();
+        let mut command = Command::new("tar");
+        let mut child = command.args(["-x", "-C", directory]).stdin(Stdio::piped()).spawn().unwrap();
+        tokio::io::copy(&mut tar, &mut child.stdin.take().unwrap()).await.unwrap();
+        assert!(child.wait().await.unwrap().success());
+        Ok(())
+    }
+
+    async fn create_view(&self, session: &Session, name: &str, mounts: &[Mount]) -> Result<()> {
+        for mount in mounts {
+            let (Mount::Bind { target, .. } | Mount::Overlay { target, .. }) = mount;
+            let target = self.map(session, Some(name), target);
+            std::fs::create_dir_all(&target).unwrap();
+            if let Mount::Overlay { lower, .. } = mount {
+                let from = format!("{lower}/.");
+                let copy = Command::new("cp").args(["-a", &from, &target]).status().await.unwrap();
+                assert!(copy.success());
+            }
+        }
+        Ok(())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+}
+
+fn outcome(
+    exit: Exit,
+    stopped: Option<StopReason>,
+    files: Vec<ReturnedFile>,
+    begin: Instant,
+) -> ProcessOutcome {
+    ProcessOutcome { exit, stopped, files, duration: begin.elapsed() }
+}
+
+/// A process group that is killed when nobody follows it any more.
+struct Group(Pid);
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        let _ = kill_process_group(self.0, signal);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+async fn follow(
+    child: &mut Child,
+    group: &Group,
+    spec: &ProcessSpec,
+    output: &mut (dyn OutputSink + Send),
+    cancel: &CancellationToken,
+) -> Result<(Exit, Option<StopReason>)> {
+    let (sender, mut receiver) = mpsc::channel(4);
+    tokio::spawn(pump(child.stdout.take().unwrap(), Stream::Stdout, sender.clone()));
+    tokio::spawn(pump(child.stderr.take().unwrap(), Stream::Stderr, sender));
+    let mut stopped = None;
+    let mut exit = None;
+    let deadline = tokio::time::sleep(spec.timeout);
+    let ladder = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(deadline, ladder);
+    let mut rung = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled(), if stopped.is_none() && exit.is_none() => stopped = Some(StopReason::Cancelled),
+            () = &mut deadline, if stopped.is_none() && exit.is_none() => stopped = Some(StopReason::Timeout),
+            () = &mut ladder, if stopped.is_some() && exit.is_none() && rung < 3 => {
+                let (signal, wait) = [
+                    (Signal::INT, spec.stop.interrupt),
+                    (Signal::TERM, spec.stop.terminate),
+                    (Signal::KILL, Duration::ZERO),
+                ][rung];
+                group.signal(signal);
+                rung += 1;
+                ladder.as_mut().reset(tokio::time::Instant::now() + wait);
+            }
+            chunk = receiver.recv() => match chunk {
+                Some((stream, bytes)) => output.write(stream, bytes).await?,
+                None => break,
+            },
+            status = child.wait(), if exit.is_none() => {
+                exit = Some(exit_of(status.unwrap()));
+                // What it left behind would hold its output open.
+                group.signal(Signal::KILL);
+            }
+        }
+    }
+    let exit = match exit {
+        Some(exit) => exit,
+        None => exit_of(child.wait().await.unwrap()),
+    };
+    Ok((exit, stopped))
+}
+
+fn exit_of(status: std::process::ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code)
+}
+
+async fn pump(mut from: impl AsyncRead + Unpin, stream: Stream, to: mpsc::Sender<(Stream, Bytes)>) {
+    let mut buffer = vec![0; 256 * 1024];
+    while let Ok(size @ 1..) = from.read(&mut buffer).await {
+        if to.send((stream, Bytes::copy_from_slice(&buffer[..size]))).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Counts the VMs it gives and takes.
+#[derive(Default)]
+pub(crate) struct Provider {
+    pub(crate) given: Mutex<Vec<String>>,
+    pub(crate) taken: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl VmProvider for Provider {
+    async fn allocate(&self, vm_type: &str) -> Result<(String, Duration)> {
+        let mut given = self.given.lock().unwrap();
+        let id = format!("vm-{}-{vm_type}", given.len());
+        given.push(id.clone());
+        Ok((id, Duration::ZERO))
+    }
+
+    async fn release(&self, vm_id: &str) -> Result<()> {
+        self.taken.lock().unwrap().push(vm_id.to_owned());
+        Ok(())
+    }
+}
