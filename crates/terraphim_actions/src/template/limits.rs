@@ -57,6 +57,16 @@ impl Limits {
     }
 
     pub(crate) fn error(&mut self, file: usize, span: Span, message: impl Into<String>) {
+        self.error_with(file, span, message, None);
+    }
+
+    pub(crate) fn error_with(
+        &mut self,
+        file: usize,
+        span: Span,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
         if self.errors.len() >= MAX_ERRORS {
             return;
         }
@@ -65,6 +75,7 @@ impl Limits {
         let place = error.to_string().chars().count() - error.message.chars().count();
         // The limit holds for the line as printed, place included.
         error.message = shorten(error.message, MAX_MESSAGE.saturating_sub(place));
+        error.hint = hint;
         self.errors.push(error);
     }
 

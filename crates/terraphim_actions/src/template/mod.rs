@@ -5,6 +5,7 @@
 
 mod conform;
 mod evaluate;
+mod hint;
 mod limits;
 mod reader;
 mod scalar;

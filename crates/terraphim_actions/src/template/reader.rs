@@ -1,6 +1,7 @@
 //! Reads a YAML document along a schema: every key is known, every scalar fits, every expression
 //! uses what its place allows. What does not fit is one error at its own place and is skipped.
 
+use super::hint;
 use super::limits::{Fatal, Limits};
 use super::scalar;
 use super::{Node, Template};
@@ -179,7 +180,8 @@ impl<'a> TemplateReader<'a> {
                 self.limits.add(&key.node)?;
                 definition
             } else {
-                self.error(key_span, format!("Unexpected value '{name}'"));
+                let hint = hint::unknown_key(&candidates, &name);
+                self.limits.error_with(self.file, key_span, format!("Unexpected value '{name}'"), hint);
                 self.skip()?;
                 continue;
             };
@@ -284,7 +286,8 @@ impl<'a> TemplateReader<'a> {
             Scalar::Str(text) => match scalar::parse(&text, &place.context.allowed) {
                 Ok(node) => node,
                 Err(message) => {
-                    self.error(span, message);
+                    let hint = hint::names(&place.context.names);
+                    self.limits.error_with(self.file, span, message, hint);
                     Node::Str(Arc::from(text))
                 }
             },
