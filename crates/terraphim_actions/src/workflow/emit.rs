@@ -71,13 +71,16 @@ impl Emitter {
             }
             Node::Str(text) => self.literal(0, file, span, "lit", json!(text)),
             Node::Seq(items) => {
-                let items = items.iter().map(|item| self.template(item)).collect();
-                self.token(1, file, span, Some(("seq", Value::Array(items))))
+                let items: Vec<Value> = items.iter().map(|item| self.template(item)).collect();
+                // Of an empty collection only the place is told.
+                let entry = (!items.is_empty()).then_some(("seq", Value::Array(items)));
+                self.token(1, file, span, entry)
             }
             Node::Map(entries) => {
                 let pair = |(key, value): &(Template, Template)| json!({ "Key": self.template(key), "Value": self.template(value) });
-                let entries = entries.iter().map(pair).collect();
-                self.token(2, file, span, Some(("map", Value::Array(entries))))
+                let entries: Vec<Value> = entries.iter().map(pair).collect();
+                let entry = (!entries.is_empty()).then_some(("map", Value::Array(entries)));
+                self.token(2, file, span, entry)
             }
             Node::Expr(expr) => self.token(3, file, span, Some(("expr", json!(expr.source())))),
             Node::Insert => self.token(4, file, span, Some(("directive", json!("insert")))),

@@ -82,8 +82,9 @@ impl Options {
                 }
             }
             "experimental-features.snapshot" => self.allow_snapshot = flag()?,
-            // Background steps and the order of the output need no switch.
-            "experimental-features.allowBackgroundSteps" | "include-source" => {
+            // These change nothing here: background steps are always known, how the output looks is
+            // not for the reader to know, and a rerun of some jobs reads the same file.
+            "experimental-features.allowBackgroundSteps" | "include-source" | "is-partial-rerun" => {
                 flag()?;
             }
             _ => return Err(OptionError::Unknown(key.to_owned())),
