@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
     runtime::Runtime,
-    sync::Notify,
+    sync::watch,
     task::{JoinSet, LocalSet},
 };
 
@@ -39,8 +39,8 @@ pub(crate) struct Agent {
     pub(crate) views: Rc<Views>,
     /// What went wrong during start-up without ending it.
     pub(crate) warnings: Vec<String>,
-    /// Told when the guest is to end.
-    pub(crate) ending: Notify,
+    /// Whether this process is to end as soon as everything has been said.
+    pub(crate) ending: watch::Sender<bool>,
     numbers: Cell<u64>,
 }
 
@@ -52,7 +52,7 @@ impl Agent {
             groups: groups.map(Arc::new),
             views: Rc::default(),
             warnings,
-            ending: Notify::new(),
+            ending: watch::Sender::new(false),
             numbers: Cell::new(0),
         })
     }
@@ -75,17 +75,20 @@ pub(crate) fn run_init() -> ExitCode {
         kmsg::say(warning);
     }
     let agent = Agent::new(Role::Init, groups, booted.warnings);
-    let error = run(agent, async move |agent| {
+    let ended = run(agent, async move |agent| {
         let device = booted.uevents.wait_for("the agent's port", || crate::port::find(AGENT_PORT))?;
         let mut port = Port::open(&device)?;
+        let mut ending = agent.ending.subscribe();
         loop {
-            port.wait_for_host().await?;
-            let mut link = Link::new(&mut port);
-            serve_connections(&mut link, agent).await;
+            tokio::select! {
+                connected = port.wait_for_host() => connected?,
+                _ = ending.wait_for(|ending| *ending) => return Ok(()),
+            }
+            serve_connections(&mut Link::new(&mut port), agent).await;
         }
     });
-    match error {
-        Ok(()) => boot::give_up("the agent's loop ended"),
+    match ended {
+        Ok(()) => boot::power_off(),
         Err(error) => boot::give_up(&format!("cannot go on: {error}")),
     }
 }
@@ -123,10 +126,11 @@ fn socket(fd: &str) -> io::Result<OwnedFd> {
 async fn serve_socket(socket: OwnedFd, agent: &Rc<Agent>) -> io::Result<()> {
     if rustix::net::sockopt::socket_acceptconn(&socket)? {
         let listener = UnixListener::from_std(socket.into())?;
+        let mut ending = agent.ending.subscribe();
         loop {
             let (stream, _) = tokio::select! {
                 accepted = listener.accept() => accepted?,
-                () = agent.ending.notified() => return Ok(()),
+                _ = ending.wait_for(|ending| *ending) => return Ok(()),
             };
             serve_connections(&mut Link::new(stream), agent).await;
         }
@@ -149,8 +153,10 @@ fn run(agent: Rc<Agent>, work: impl AsyncFnOnce(&Rc<Agent>) -> io::Result<()>) -
 async fn serve_connections<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, agent: &Rc<Agent>) {
     loop {
         // An error of the stream is its end: the host is gone, and comes back on a new one if at all.
-        if !link.handshake().await.unwrap_or(false) {
-            return;
+        let mut ending = agent.ending.subscribe();
+        tokio::select! {
+            greeted = link.handshake() => if !greeted.unwrap_or(false) { return },
+            _ = ending.wait_for(|ending| *ending) => return,
         }
         let mut calls = JoinSet::new();
         server::serve(&mut *link, agent, &mut calls).await;

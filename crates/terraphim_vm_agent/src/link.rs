@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Length of an HTTP/2 frame header, and of what is compared with the start of a hello.
 const HEADER: usize = 9;
-/// Length of the HTTP/2 client preface.
-const PREFACE: usize = 24;
+/// What an HTTP/2 client sends first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A byte stream with the handshake on top.
 pub(crate) struct Link<S> {
@@ -88,7 +88,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Link<S> {
         }
         let new = &buffer.filled()[before..];
         if let Some(rest) = self.frames.find_hello(new) {
-            let mut hello = HELLO[..HEADER].to_vec();
+            let mut hello = self.frames.header.to_vec();
             hello.extend_from_slice(&new[rest..]);
             hello.append(&mut self.pending);
             self.pending = hello;
@@ -143,7 +143,8 @@ struct Frames {
 }
 
 impl Frames {
-    /// Looks at the next bytes; when a hello stands where a frame should, how many of them its first 9 bytes end at.
+    /// Looks at the next bytes. When a hello stands where a frame should (or anything but HTTP/2 at the very beginning),
+    /// `header` holds its first bytes, and this is how many of `bytes` they end at.
     fn find_hello(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -156,7 +157,8 @@ impl Frames {
             self.header_len += taken;
             at += taken;
             if self.header_len == HEADER {
-                if self.header == HELLO[..HEADER] {
+                let is_preface = self.header == PREFACE[..HEADER];
+                if self.header == HELLO[..HEADER] || !(self.preface_seen || is_preface) {
                     return Some(at);
                 }
                 self.begin_frame();
@@ -167,8 +169,11 @@ impl Frames {
 
     fn begin_frame(&mut self) {
         let [a, b, c, ..] = self.header;
-        self.skip =
-            if self.preface_seen { u32::from_be_bytes([0, a, b, c]) as usize } else { PREFACE - HEADER };
+        self.skip = if self.preface_seen {
+            u32::from_be_bytes([0, a, b, c]) as usize
+        } else {
+            PREFACE.len() - HEADER
+        };
         self.preface_seen = true;
         self.header_len = 0;
     }
@@ -179,7 +184,7 @@ mod tests {
     use super::*;
 
     fn connection() -> Vec<u8> {
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut bytes = PREFACE.to_vec();
         bytes.extend_from_slice(&[0, 0, 20, 0, 0, 0, 0, 0, 1]);
         // A hello inside a payload is data.
         bytes.extend_from_slice(&HELLO[..]);
@@ -207,7 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_instead_of_the_preface_is_found() {
-        assert_eq!(Frames::default().find_hello(&message(HELLO, 1, &[3; 16])), Some(HEADER));
+    fn what_is_not_http_at_the_beginning_is_for_the_next_handshake() {
+        for bytes in [message(HELLO, 1, &[3; 16]), [0; 32]] {
+            assert_eq!(Frames::default().find_hello(&bytes), Some(HEADER));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! HTTP/2 over the link: takes calls and hands each to its task.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
@@ -30,6 +30,9 @@ const MAX_FRAME: u32 = 256 * 1024;
 /// Output that is queued but not yet written, per call.
 const SEND_BUFFER: usize = 1 << 20;
 
+/// How long the last answers may take to leave before this process ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves one connection until its end; calls that are still under way are left in `calls`, and will notice.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     link: S,
@@ -45,10 +48,20 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         .handshake::<S, Bytes>(link);
     // A connection that breaks has no one left to be told; its calls end by themselves.
     let Ok(mut connection) = handshake.await else { return };
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        calls.spawn_local(answer(agent.clone(), request, respond));
-        while calls.try_join_next().is_some() {}
+    let mut ending = agent.ending.subscribe();
+    loop {
+        tokio::select! {
+            call = connection.accept() => {
+                let Some(Ok((request, respond))) = call else { return };
+                calls.spawn_local(answer(agent.clone(), request, respond));
+            }
+            Some(_) = calls.join_next() => {}
+            _ = ending.wait_for(|ending| *ending) => break,
+        }
     }
+    connection.graceful_shutdown();
+    let _ =
+        tokio::time::timeout(FAREWELL, async { while let Some(Ok(_)) = connection.accept().await {} }).await;
 }
 
 async fn answer(agent: Rc<Agent>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {

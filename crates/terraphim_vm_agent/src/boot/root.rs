@@ -32,8 +32,8 @@ pub(super) fn switch(
     for directory in ["/rw/root", "/rw/work", "/rw/scratch"] {
         fs::create_dir_all(directory).step(|| format!("make {directory}"))?;
     }
-    // The scratch disk starts empty with each VM, so what survives a crash of the guest is nobody's business.
-    let options = "lowerdir=/lower,upperdir=/rw/root,workdir=/rw/work,volatile";
+    // Without `volatile`: it would refuse the disk of a VM that was not shut down in good order.
+    let options = "lowerdir=/lower,upperdir=/rw/root,workdir=/rw/work";
     mount_at("overlay", NEW_ROOT, "overlay", MountFlags::empty(), options)
         .step(|| "mount the root".to_owned())?;
     let run = format!("{NEW_ROOT}/run");

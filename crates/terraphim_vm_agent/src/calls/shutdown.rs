@@ -9,7 +9,6 @@ use terraphim_vm_protocol::message::Shutdown;
 use crate::{
     agent::{Agent, Role},
     body::{Refusal, read_json},
-    boot,
 };
 
 /// Killed processes are gone within milliseconds; one that hangs in a device does not stop the power from going off.
@@ -19,21 +18,20 @@ pub(crate) async fn prepare(body: &mut RecvStream) -> Result<Shutdown, Refusal> 
     read_json(body).await
 }
 
-/// Ends the guest from a task that outlives the connection: the host need not wait for the end.
+/// Ends all processes, and then this one, from a task that outlives the connection: the host need not wait for the end.
 pub(crate) fn shutdown(agent: Rc<Agent>, shutdown: Shutdown) {
-    if agent.role == Role::Serve {
-        // Its processes end with the connection.
-        return agent.ending.notify_one();
-    }
     tokio::task::spawn_local(async move {
-        signal_all(Signal::TERM);
-        let grace = Duration::from_millis(shutdown.grace_ms);
-        let polite = tokio::time::timeout(grace, agent.reaper.wait_for_no_children()).await;
-        if polite.is_err() {
-            signal_all(Signal::KILL);
-            let _ = tokio::time::timeout(DEATH_LIMIT, agent.reaper.wait_for_no_children()).await;
+        // Otherwise its processes end with the connection.
+        if agent.role == Role::Init {
+            signal_all(Signal::TERM);
+            let grace = Duration::from_millis(shutdown.grace_ms);
+            let polite = tokio::time::timeout(grace, agent.reaper.wait_for_no_children()).await;
+            if polite.is_err() {
+                signal_all(Signal::KILL);
+                let _ = tokio::time::timeout(DEATH_LIMIT, agent.reaper.wait_for_no_children()).await;
+            }
         }
-        boot::power_off()
+        agent.ending.send_replace(true);
     });
 }
 

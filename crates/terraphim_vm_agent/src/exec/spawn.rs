@@ -299,7 +299,9 @@ impl<'a> Child<'a> {
             // SAFETY: takes a number, not a pointer.
             check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
         }
-        Ok(())
+        // Whatever the agent inherited itself: the child has nothing but its standard streams.
+        // SAFETY: marks descriptors of the child; the report's stays usable until the program is executed.
+        check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
     }
 
     /// By system calls: the C library's versions would look for threads that the child does not have.

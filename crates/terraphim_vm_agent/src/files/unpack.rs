@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::DirBuilderExt},
@@ -23,6 +23,8 @@ use rustix::{
 };
 use tar::{Archive, Entry, EntryType};
 
+/// Large, because each write passes through an overlay.
+const COPY_SIZE: usize = 256 * 1024;
 const NAME_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
 
 /// Where and how entries are written.
@@ -135,11 +137,13 @@ impl Target {
     fn attributes<R: Read>(&self, entry: &Entry<'_, R>) -> io::Result<Attributes> {
         let header = entry.header();
         let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::other("an owner's number is too large"));
+        let raw = header.as_old();
         let owner = match self.owner {
             Some(owner) => owner,
-            None => (id(header.uid()?)?, id(header.gid()?)?),
+            None => (id(number(&raw.uid, header.uid())?)?, id(number(&raw.gid, header.gid())?)?),
         };
-        let seconds = i64::try_from(header.mtime()?).map_err(|_| io::ErrorKind::InvalidData)?;
+        let seconds = number(&raw.mtime, header.mtime())?;
+        let seconds = i64::try_from(seconds).map_err(|_| io::ErrorKind::InvalidData)?;
         Ok(Attributes {
             owner: self.is_root.then_some(owner),
             mode: Mode::from_raw_mode(header.mode()? & 0o7777),
@@ -180,6 +184,11 @@ impl Target {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// A blank field is zero, as for tar(1): some writers leave out what they do not know.
+fn number(field: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { parsed }
 }
 
 fn outside() -> io::Error {
@@ -226,7 +235,13 @@ fn write_file(
 ) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
-    io::copy(content, &mut file)?;
+    let mut buffer = vec![0; COPY_SIZE];
+    loop {
+        match content.read(&mut buffer)? {
+            0 => break,
+            count => file.write_all(&buffer[..count])?,
+        }
+    }
     attributes.set(&file.into())
 }
 

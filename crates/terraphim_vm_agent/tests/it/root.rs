@@ -20,7 +20,8 @@ async fn a_process_has_the_user_s_identity_and_files() {
         return;
     }
     let (agent, client) = Agent::connected().await;
-    let scratch = tempfile::Builder::new().permissions(world()).tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("secret"), "root's").unwrap();
     fs::set_permissions(path("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -30,7 +31,7 @@ async fn a_process_has_the_user_s_identity_and_files() {
     request.write_files = vec![FileWrite { path: path("made/file"), content: "in\n".into(), mode: 0o600 }];
     request.return_files = vec![path("made/file"), path("secret")];
     let output = run(&client, &request).await;
-    assert_eq!(output.text(), "65534\n1\nin\n");
+    assert_eq!(output.text(), "65534\n1\nin\n", "{output:?}");
     assert_eq!(fs::metadata(path("made/file")).unwrap().uid(), 65534);
     assert_eq!(fs::metadata(path("made")).unwrap().uid(), 65534);
     let [made, secret] = &output.files[..] else { panic!("{:?}", output.files) };
@@ -40,10 +41,6 @@ async fn a_process_has_the_user_s_identity_and_files() {
     assert_eq!(run(&client, &shell("id -u")).await.text(), "0\n");
     drop(client);
     agent.ended().await;
-}
-
-fn world() -> fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o777)
 }
 
 #[tokio::test]
