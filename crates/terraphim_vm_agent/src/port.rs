@@ -97,6 +97,28 @@ impl Port {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads all there is: the driver hands out at most 4 KiB at a time. 0 when the host has left.
+    fn fill(&self, buffer: &mut ReadBuf<'_>) -> rustix::io::Result<usize> {
+        let before = buffer.filled().len();
+        while buffer.remaining() > 0 {
+            // SAFETY: nothing is taken out of it, and the kernel only writes into it.
+            let spare = unsafe { buffer.unfilled_mut() };
+            let count = match rustix::io::read(&self.file, spare).map(|(read, _)| read.len()) {
+                // The host has left, or there is no more at the moment; the next call says which.
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(errno) => {
+                    let found = buffer.filled().len() - before;
+                    return if found == 0 { Err(errno) } else { Ok(found) };
+                }
+            };
+            // SAFETY: the kernel has just written that many bytes there.
+            unsafe { buffer.assume_init(count) };
+            buffer.advance(count);
+        }
+        Ok(buffer.filled().len() - before)
+    }
+
     fn poll_io(
         &mut self,
         ctx: &mut Context<'_>,
@@ -137,10 +159,10 @@ impl AsyncRead for Port {
         if self.is_gone {
             return Poll::Ready(Ok(()));
         }
-        let count = ready!(
-            self.poll_io(ctx, true, |port| { rustix::io::read(&port.file, buffer.initialize_unfilled()) })
-        )?;
-        buffer.advance(count);
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let count = ready!(self.poll_io(ctx, true, |port| port.fill(buffer)))?;
         self.is_gone = count == 0;
         Poll::Ready(Ok(()))
     }

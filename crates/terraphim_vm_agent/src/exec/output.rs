@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::io::Errno;
+use rustix::{buffer::spare_capacity, io::Errno};
 use terraphim_vm_protocol::frame::{self, Tag};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -86,9 +86,12 @@ impl Output {
         if !self.is_open {
             return None;
         }
-        buffer.resize(frame::HEADER + CHUNK, 0);
+        buffer.clear();
+        // Exactly, so that no frame is longer; not zeroed, which would cost as much as reading.
+        buffer.reserve_exact(frame::HEADER + CHUNK);
+        buffer.extend_from_slice(&[0; frame::HEADER]);
         let count = loop {
-            match rustix::io::read(self.file.as_fd(), &mut buffer[frame::HEADER..]) {
+            match rustix::io::read(self.file.as_fd(), spare_capacity(buffer)) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return None,
                 // A pseudo-terminal fails with EIO when nobody has its other end open; others do not fail.
@@ -100,13 +103,10 @@ impl Output {
             }
         };
         buffer[..frame::HEADER].copy_from_slice(&frame::header(self.tag, count));
-        let length = frame::HEADER + count;
-        if length < COPY_BELOW {
-            return Some(Bytes::copy_from_slice(&buffer[..length]));
+        if buffer.len() < COPY_BELOW {
+            return Some(Bytes::copy_from_slice(buffer));
         }
-        let mut whole = std::mem::take(buffer);
-        whole.truncate(length);
-        Some(whole.into())
+        Some(std::mem::take(buffer).into())
     }
 }
 
