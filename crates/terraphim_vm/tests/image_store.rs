@@ -1,4 +1,5 @@
 //! Real images in real stores. Downloads are kept in the target directory, so only the first run needs the network.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -11,7 +11,7 @@ use super::error::{Damage, ImageError, IoContext};
 use super::{Digest, Recipe};
 
 /// Changes when a build makes something else of the same recipe, so that older images are built again.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const KERNEL: &str = "vmlinux";

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header};
 
+use super::Job;
+use super::squash::squash;
 use super::users::{HOSTNAME, HOSTS, RESOLV_CONF, RUNNER_ID};
-use super::{Job, squash};
 use crate::image::apt::Apt;
 use crate::image::builder::suite_source;
 use crate::image::deb;
@@ -55,8 +56,7 @@ pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
     let applets = applets(job.work, &busybox)?;
     let tar = job.work.join("rootfs.tar");
     write_tar(&tar, &busybox, &applets).io("write", &tar)?;
-    // One date for all: equal packages give equal images.
-    squash(super::open(&tar)?, job.target, 0)?;
+    squash(super::open(&tar)?, job.target)?;
     Ok(vec![PackageVersion { name: package.name, version: package.version }])
 }
 

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use super::Job;
+use super::squash::squash;
 use super::users::{HOSTNAME, HOSTS, RESOLV_CONF, RUNNER_ID};
-use super::{Job, squash};
 use crate::image::Recipe;
 use crate::image::apt::Apt;
 use crate::image::builder::suite_source;
@@ -48,8 +49,7 @@ pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
     let tar = job.work.join("rootfs.tar");
     bootstrap(job, &source.lines(), File::create_new(&tar).io("create", &tar)?)?;
     job.progress.stage("packing the root file system");
-    // Dates are left alone: Python believes its compiled files only when they name the date of the source.
-    squash(super::open(&tar)?, job.target, crate::image::manifest::now())?;
+    squash(super::open(&tar)?, job.target)?;
     let status = job.work.join("status");
     let text = fs::read_to_string(&status).io("read", &status)?;
     Ok(installed(&text))
@@ -100,7 +100,8 @@ fn bootstrap(job: &Job<'_>, sources: &[String], tar: File) -> Result<(), ImageEr
     outcome
 }
 
-/// The script that makes a guest of a Debian system. It runs as root inside.
+/// The script that makes a guest of a Debian system. It runs as root inside. The directories that it gives to root had been
+/// filled from ours and became the caller's with that.
 fn customization(recipe: &Recipe) -> String {
     let user = &recipe.user;
     let mut script = format!(
@@ -117,7 +118,8 @@ fn customization(recipe: &Recipe) -> String {
          \techo '{user} ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}\n\
          \tchmod 440 /etc/sudoers.d/{user}\n\
          fi\n\
-         install -d -o {user} -g {user} /workspace\n"
+         install -d -o {user} -g {user} /workspace\n\
+         chown root:root /var/lib/apt/lists /var/cache/apt/archives\n"
     );
     for command in &recipe.run {
         script += command;
@@ -173,6 +175,6 @@ mod tests {
     fn the_commands_of_a_recipe_come_last() {
         let mut recipe = Recipe::named("debian").unwrap();
         recipe.run = vec!["echo one".into(), "echo two".into()];
-        assert!(customization(&recipe).ends_with("/workspace\necho one\necho two\n"));
+        assert!(customization(&recipe).ends_with("/archives\necho one\necho two\n"));
     }
 }

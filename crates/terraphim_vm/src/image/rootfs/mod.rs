@@ -2,6 +2,7 @@
 
 mod busybox;
 mod debian;
+mod squash;
 mod users;
 
 use std::fs::File;
@@ -12,7 +13,7 @@ use super::files::Lock;
 use super::manifest::PackageVersion;
 use super::progress::Progress;
 use super::recipe::Base;
-use super::tool::{self, Tool};
+use super::tool;
 use super::{Recipe, files};
 
 /// One root file system to build.
@@ -51,32 +52,6 @@ pub(super) fn require(base: Base, directory: &Path) -> Result<(), ImageError> {
         Base::Busybox => 64,
     };
     files::require_space(directory, need_mib)
-}
-
-/// Makes a squashfs from a tar file: owners, modes and devices come from the tar, so no privilege is needed. Nothing in it is
-/// dated later than `newest`, in seconds since 1970.
-fn squash(tar: File, target: &Path, newest: u64) -> Result<(), ImageError> {
-    // The root directory's owner and mode have to be given, because sqfstar passes over the tar's own entry for it and
-    // would open it to all. The date of making and of the root directory follow from the variable.
-    Tool::new("sqfstar", "squashfs-tools", "packing the root file system")
-        .args([
-            "-comp",
-            "lz4",
-            "-quiet",
-            "-no-progress",
-            "-root-mode",
-            "755",
-            "-root-uid",
-            "0",
-            "-root-gid",
-            "0",
-        ])
-        .arg(target)
-        .env("SOURCE_DATE_EPOCH", newest.to_string())
-        .stdin(tar)
-        .run()?;
-    files::make_read_only(target)?;
-    files::sync(target)
 }
 
 /// Opens a file that the calling process has just written.
