@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::engine::EngineError;
 use crate::http::HttpError;
 use crate::models::SessionId;
 use crate::workflow::llm_parser::LlmError;
@@ -109,6 +110,9 @@ pub enum GitHubRunnerError {
         /// Which task.
         task: &'static str,
     },
+    /// The engine refused the workflow; nothing was started.
+    #[error("the engine refused the workflow")]
+    Engine(#[source] Box<EngineError>),
     /// A workflow that cannot be executed as it is written.
     #[error("the workflow cannot be executed")]
     InvalidWorkflow(#[from] WorkflowProblem),

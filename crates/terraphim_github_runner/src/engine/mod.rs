@@ -47,6 +47,7 @@ pub use event::{
 pub use inputs::{EmptyWorkspace, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource};
 pub use layout::Layout;
 pub use plan::{Command, Plan, PlannedJob, PlannedStep, StepLimit, Work};
+pub(crate) use planner::always;
 pub use planner::{plan_commands, plan_workflow};
 pub use report::{JobReport, RunReport, StepReport};
 pub use run::run;

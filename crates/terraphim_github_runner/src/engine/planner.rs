@@ -143,6 +143,11 @@ fn succeeded() -> Condition {
     Condition { expr: parsed("success()"), span: Span::default(), file: 0, written: None }
 }
 
+/// The condition that always holds.
+pub(crate) fn always() -> Condition {
+    Condition { expr: parsed("always()"), span: Span::default(), file: 0, written: None }
+}
+
 fn parsed(text: &str) -> Arc<Expr> {
     let expr = expr::parse(text, &Allowed::any()).expect("a call of a known function parses");
     Arc::new(expr.expect("it is not empty"))

@@ -352,7 +352,7 @@ impl<'a> Run<'a> {
         JobReport::not_run(JobKey::new(&planned.id, None), &planned.id, name, conclusion)
     }
 
-    async fn tell_not_run(&self, report: &JobReport) {
+    async fn tell_not_run(&mut self, report: &JobReport) {
         let event = RunEvent::JobSkipped {
             job: report.key.clone(),
             name: self.shared.masker.mask(&report.name),

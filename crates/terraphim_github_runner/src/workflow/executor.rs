@@ -7,12 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::lower;
 use super::parser::ParsedWorkflow;
 use super::process::{Capabilities, Mount, OutputSink, ProcessOutcome, ProcessSpec};
-use super::run::{self, Run};
+use super::run::{self, Attended};
+use crate::engine::{self, EngineError, RunConclusion};
 use crate::error::{GitHubRunnerError, Result, chain};
 use crate::learning::coordinator::LearningCoordinator;
 use crate::models::{SnapshotId, WorkflowContext, WorkflowResult};
@@ -209,25 +209,24 @@ impl WorkflowExecutor {
         context: &WorkflowContext,
         cancel: &CancellationToken,
     ) -> Result<WorkflowResult> {
-        workflow.check()?;
-        let exports = run::exports_of(workflow, context)?;
-        let lease = self.sessions.open(context).await?;
-        let context = WorkflowContext { vm_id: Some(lease.session().vm_id.clone()), ..context.clone() };
-        let run = Run {
-            executor: self.executor.as_ref(),
-            config: &self.config,
-            learning: self.learning.as_deref(),
-            workflow,
-            context: &context,
-            lease: &lease,
-            cancel,
-            exports: &exports,
-        };
-        let result = run.execute().await;
-        if let Err(error) = lease.finish(result.success).await {
-            // The session manager tries again; the run itself is over and its result stands.
-            debug!(session.id = %result.session_id, "{}", chain(&error));
+        let plan = run::plan(workflow, context, &self.config).map_err(GitHubRunnerError::from)?;
+        let inputs = run::inputs(workflow, context, &self.sessions.config().default_vm_type)?;
+        let attended = Arc::new(Attended::new(
+            Arc::clone(&self.executor),
+            Arc::clone(&self.sessions),
+            self.learning.clone(),
+            self.config.clone(),
+            workflow.clone(),
+            context.clone(),
+        ));
+        let (executor, observer) = (Arc::clone(&attended), Arc::clone(&attended));
+        match engine::run(plan, inputs, &self.sessions, executor, observer, cancel.clone()).await {
+            Ok(report) if report.conclusion == RunConclusion::Cancelled => attended.fail("it was cancelled"),
+            Ok(_) => {}
+            Err(EngineError::Infrastructure { source, .. }) if !attended.has_begun() => return Err(source),
+            Err(error) if !attended.has_begun() => return Err(GitHubRunnerError::Engine(Box::new(error))),
+            Err(error) => attended.fail(&chain(&error)),
         }
-        Ok(result)
+        Ok(attended.result().await)
     }
 }

@@ -67,7 +67,7 @@ pub(super) async fn until<F: Future>(
 }
 
 /// The shell command that does what `spec` says.
-fn command_line(spec: &ProcessSpec) -> Result<String> {
+pub(super) fn command_line(spec: &ProcessSpec) -> Result<String> {
     let unsupported = |operation| Err(GitHubRunnerError::Unsupported { operation });
     if spec.user.is_some() {
         return unsupported("run a process as another user");

@@ -9,6 +9,7 @@ pub mod parser;
 mod patterns;
 mod process;
 mod proposal;
+mod record;
 mod result;
 mod run;
 pub mod vm_executor;
