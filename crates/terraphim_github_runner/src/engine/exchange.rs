@@ -9,6 +9,9 @@ use crate::workflow::{FileToWrite, ReturnedFile};
 
 /// GitHub's limit for the summary of one step.
 const MAX_SUMMARY: usize = 1 << 20;
+/// The longest file. GitHub has limits for what is in it (1 MiB for the outputs of a job); executors keep a little
+/// more than this, so that a longer one shows.
+const MAX_FILE: usize = 10 << 20;
 
 /// The files of one step.
 #[derive(Clone, Debug)]
@@ -108,6 +111,14 @@ impl Exchange {
 
 impl Written {
     fn take(&mut self, command: FileCommand, text: &str) {
+        match command {
+            FileCommand::Summary => {}
+            _ if text.len() > MAX_FILE => {
+                let name = command.property().to_uppercase();
+                return self.problems.push(format!("GITHUB_{name} is longer than {MAX_FILE} bytes"));
+            }
+            _ => {}
+        }
         match command {
             FileCommand::Path => self.paths = text.to_owned(),
             FileCommand::Env => {

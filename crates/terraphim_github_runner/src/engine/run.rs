@@ -55,7 +55,7 @@ pub async fn run(
     let shared = Shared::new(plan, inputs, executor, observer)?;
     let vm_type = preflight(&shared)?;
     let run = Run::new(Arc::new(shared), sessions, cancel, vm_type);
-    run.to_end().await
+    run.execute().await
 }
 
 /// What is known of a job of the plan.
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn to_end(mut self) -> Result<RunReport, EngineError> {
+    async fn execute(mut self) -> Result<RunReport, EngineError> {
         let shared = Arc::clone(&self.shared);
         let started = RunEvent::RunStarted {
             run_id: shared.inputs.run_id,
@@ -151,11 +151,11 @@ impl<'a> Run<'a> {
 
     /// Setup, jobs, cleanup.
     async fn everything(&mut self) -> Result<()> {
-        if !self.shared.plan.setup.is_empty() {
-            if let Some(place) = self.place().await? {
-                let all_passed = run_commands(&self.shared, &place, Phase::Setup, &self.cancel).await?;
-                self.setup_failed = !all_passed && !self.cancel.is_cancelled();
-            }
+        if !self.shared.plan.setup.is_empty()
+            && let Some(place) = self.place().await?
+        {
+            let all_passed = run_commands(&self.shared, &place, Phase::Setup, &self.cancel).await?;
+            self.setup_failed = !all_passed && !self.cancel.is_cancelled();
         }
         if !self.setup_failed {
             self.all_jobs().await?;

@@ -62,6 +62,9 @@ impl Job {
         let mut github = frame.github.clone();
         exchange.add_to(&mut github);
         let env = variables(&frame.env, &github, &self.runner);
+        if let Some(name) = unusable(&env) {
+            return Ok(self.failed(frame, format!("{name:?} cannot be an environment variable")).await);
+        }
         let directory = join(&shared.workspace(), script.directory.as_deref());
         let mut spec = self.spec(shell.argv(&path), &env, directory, limit);
         spec.write_files = files;
@@ -297,6 +300,13 @@ fn join(workspace: &str, directory: Option<&str>) -> String {
         Some(directory) if directory.starts_with('/') => directory.to_owned(),
         Some(directory) => format!("{workspace}/{directory}"),
     }
+}
+
+/// The first variable that no process can have.
+fn unusable(env: &indexmap::IndexMap<String, String>) -> Option<&str> {
+    let is_bad =
+        |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+    env.iter().find(|(name, value)| is_bad(name, value)).map(|(name, _)| name.as_str())
 }
 
 fn allows_unsecure(env: &indexmap::IndexMap<String, String>) -> bool {

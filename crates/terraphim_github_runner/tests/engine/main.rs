@@ -1,6 +1,7 @@
 //! The engine, over an executor that runs real processes of this machine in a temporary directory.
 //!
 //! Nothing is isolated here, so that executor exists in these tests only.
+#![expect(clippy::unwrap_used, reason = "a test may end so, and its helpers are part of it")]
 
 mod cancel;
 mod directories;
