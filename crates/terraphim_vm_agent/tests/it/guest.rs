@@ -65,6 +65,15 @@ async fn guest_is_measured() {
         let rate = f64::from(total) / 1e6 / begin.elapsed().as_secs_f64();
         println!("output: {total} bytes, {rate:.0} MB/s");
     }
+    // What the guest itself can do, to compare with.
+    for script in [
+        "dd if=/dev/zero bs=256k count=256 | dd of=/dev/null bs=256k",
+        "dd if=/dev/zero of=/root/disk bs=256k count=256",
+    ] {
+        let begin = Instant::now();
+        run(&client, &shell(script)).await;
+        println!("{script}: {:.0} MB/s", 64.0 * 1.048_576 / begin.elapsed().as_secs_f64());
+    }
     let begin = Instant::now();
     let query = FilesQuery { path: "/root/upload".into(), ..FilesQuery::default() }.to_uri();
     let query = query.split_once('?').unwrap().1.to_owned();
