@@ -155,6 +155,21 @@ impl VmClient {
     /// The guest cannot be reached. A process that cannot be started is an [`ExecEvent`](crate::ExecEvent).
     pub async fn exec(&self, request: &ExecRequest) -> Result<Exec, VmError> {
         let answer = self.send("exec", Method::POST, call::EXEC, full(request)).await?;
+        self.started(answer)
+    }
+
+    /// Like [`VmClient::exec`] with an id of the caller's choice, which can be noted down before anything starts.
+    ///
+    /// # Errors
+    /// As [`VmClient::exec`]; the id was used before in this VM.
+    pub async fn exec_as(&self, id: uuid::Uuid, request: &ExecRequest) -> Result<Exec, VmError> {
+        let id = id.simple().to_string();
+        let headers = [(EXEC_ID_HEADER, id.as_str())];
+        let answer = self.send_with("exec", Method::POST, call::EXEC, &headers, full(request)).await?;
+        self.started(answer)
+    }
+
+    fn started(&self, answer: Answer) -> Result<Exec, VmError> {
         let id =
             answer.response.headers().get(EXEC_ID_HEADER).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let id = id.ok_or_else(|| self.broken("exec", "the answer names no execution"))?;
@@ -218,6 +233,17 @@ impl VmClient {
         path: &str,
         body: Body,
     ) -> Result<Answer, VmError> {
+        self.send_with(call, method, path, &[], body).await
+    }
+
+    async fn send_with(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Answer, VmError> {
         let unreachable =
             |source| VmError::Unreachable { id: self.id.clone(), socket: self.socket.clone(), source };
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
@@ -229,10 +255,10 @@ impl VmClient {
             // Its error reaches whoever reads the answer.
             let _ = connection.await;
         }));
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(http::header::HOST, "vm")
+        let request = Request::builder().method(method).uri(path).header(http::header::HOST, "vm");
+        let request = headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
             .body(body)
             .map_err(|error| self.broken(call, error))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(call, error))?;

@@ -35,7 +35,7 @@ use crate::{
     registry::EndReason,
 };
 
-/// Names the execution in the answer to `POST /v1/exec`.
+/// Names the execution in the answer to `POST /v1/exec`; in the request, a UUID that the caller wants it to have.
 pub(crate) const EXEC_ID_HEADER: &str = "x-exec-id";
 /// `GET /v1/exec/{id}/output?offset=N`.
 pub(crate) const OUTPUT_OFFSET_QUERY: &str = "offset";
@@ -173,7 +173,10 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Res
         (&Method::PUT, ["v1", "files"]) => control.upload(request).await,
         (&Method::GET, ["v1", "files"]) => control.download(&request).await,
         (&Method::GET, ["v1", "exec"]) => Ok(json_response(&control.executions.list())),
-        (&Method::POST, ["v1", "exec"]) => control.exec(read_json(request).await?).await,
+        (&Method::POST, ["v1", "exec"]) => {
+            let id = wanted_id(&request)?;
+            control.exec(id, read_json(request).await?).await
+        }
         (&Method::GET, ["v1", "exec", id, "output"]) => output(&control.execution(id)?, offset(&request)?),
         (&Method::POST, ["v1", "exec", id, "signal"]) => {
             let call: SignalRequest = read_json(request).await?;
@@ -239,9 +242,13 @@ impl Control {
         Ok(json_response(&value))
     }
 
-    async fn exec(&self, request: ExecRequest) -> Result<Response<Body>, Failure> {
+    async fn exec(
+        &self,
+        id: Option<uuid::Uuid>,
+        request: ExecRequest,
+    ) -> Result<Response<Body>, Failure> {
         let agent = self.agent().await?;
-        let execution = self.executions.start(&agent, &request).await?;
+        let execution = self.executions.start(&agent, id, &request).await?;
         let mut response = output(&execution, 0)?;
         let id = HeaderValue::from_str(execution.id()).expect("an execution's id is hexadecimal");
         response.headers_mut().insert(EXEC_ID_HEADER, id);
@@ -261,6 +268,14 @@ impl Control {
         let stream = agent.download(request.uri().query().unwrap_or_default()).await?;
         Ok(Response::new(streaming(stream.map_err(io::Error::other))))
     }
+}
+
+/// The id that the caller has chosen for an execution.
+fn wanted_id(request: &Request<Incoming>) -> Result<Option<uuid::Uuid>, Failure> {
+    let Some(text) = request.headers().get(EXEC_ID_HEADER) else { return Ok(None) };
+    let id = text.to_str().ok().and_then(|text| uuid::Uuid::try_parse(text).ok());
+    let bad = || Failure::Status(StatusCode::BAD_REQUEST, format!("{EXEC_ID_HEADER}: a UUID is expected"));
+    id.map(Some).ok_or_else(bad)
 }
 
 fn output(execution: &Arc<Execution>, offset: u64) -> Result<Response<Body>, Failure> {

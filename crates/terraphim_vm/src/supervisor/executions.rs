@@ -78,13 +78,15 @@ impl Executions {
         Ok(Executions { directory, all: Arc::default(), writers: TaskTracker::new(), vm_end })
     }
 
-    /// Starts a process in the guest and writes its frames from now on, whoever reads them.
+    /// Starts a process in the guest and writes its frames from now on, whoever reads them. The caller may have chosen
+    /// its id, so that it could note it down before.
     pub(super) async fn start(
         &self,
         agent: &AgentClient,
+        id: Option<uuid::Uuid>,
         request: &ExecRequest,
     ) -> Result<Arc<Execution>, VmError> {
-        let id = uuid::Uuid::now_v7().simple().to_string();
+        let id = id.unwrap_or_else(uuid::Uuid::now_v7).simple().to_string();
         let directory = self.directory.join(&id);
         fs::create_dir(&directory).io("create", &directory)?;
         let path = directory.join("output");
