@@ -182,6 +182,7 @@ mod tests {
                 id: "build".into(),
                 name: "build".into(),
                 matrix: None,
+                vm_id: None,
                 outcome: Conclusion::Success,
                 conclusion: Conclusion::Success,
                 outputs: IndexMap::new(),

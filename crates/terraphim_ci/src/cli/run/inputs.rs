@@ -48,11 +48,8 @@ pub(super) fn inputs(
 }
 
 fn default(input: &DispatchInput) -> Option<String> {
-    match input.default.as_ref()?.literal_text() {
-        Some(text) => Some(text.into_owned()),
-        // GitHub allows no expression here; the reader has said so.
-        None => None,
-    }
+    // GitHub allows no expression here; the reader has said so.
+    input.default.as_ref()?.literal_text().map(std::borrow::Cow::into_owned)
 }
 
 fn typed(name: &str, input: &DispatchInput, text: &str) -> Result<Value, Failure> {

@@ -73,6 +73,7 @@ fn plan_of(request: &Request) -> Result<Plan, Failure> {
         select::say(&errors, path, file);
         Failure::silent(Exit::Usage)
     })?;
+    select::say(&workflow.warnings, path, file);
     let plan = engine::plan_workflow(&workflow).map_err(|invalid| {
         select::say(&invalid.diagnostics, path, file);
         Failure::silent(Exit::Usage)

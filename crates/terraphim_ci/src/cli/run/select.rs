@@ -155,7 +155,6 @@ fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<O
     match Workflow::parse(&text, &path) {
         Ok(workflow) => {
             let event = event.map_or_else(|| default_event(&workflow), str::to_owned);
-            say(&workflow.warnings, &path, &text);
             Ok(Some(Chosen { path, text, workflow, event }))
         }
         Err(errors) => {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::Args;
 use terraphim_vm::{
     Exec, ExecEvent, Host, VmClient,
@@ -57,6 +57,9 @@ pub(super) struct ShellArgs {
     #[arg(long, short)]
     user: Option<String>,
 }
+
+/// Sent to the guest at once.
+const SEND: usize = 512 * 1024;
 
 /// Takes bash where there is one.
 const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l";
@@ -127,7 +130,15 @@ async fn attach(client: &VmClient, request: &ExecRequest) -> Result<Exit, Failur
     loop {
         tokio::select! {
             event = exec.next() => match event? {
-                Some(event) => if let Some(exit) = show(event)? { return Ok(exit) },
+                Some(event) => match show(event) {
+                    Ok(Some(exit)) => return Ok(exit),
+                    Ok(None) => {}
+                    Err(failure) => {
+                        // As it would learn here: nobody reads its output any more. It may have ended by now.
+                        let _ = exec.signal(rustix::process::Signal::PIPE.as_raw()).await;
+                        return Err(failure);
+                    }
+                },
                 None => return Err(Failure::fault("the command ended without saying how")),
             },
             piece = next_input(&mut input) => send_input(&exec, piece, &mut input).await?,
@@ -172,7 +183,15 @@ fn cannot_start(failed: &ExecFailed) -> Failure {
 
 async fn next_input(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
     match input {
-        Some(input) => input.recv().await,
+        Some(input) => {
+            let first = input.recv().await?;
+            let mut all = BytesMut::from(first);
+            // Every call opens a connection: what waits already goes with it.
+            while all.len() < SEND && let Ok(more) = input.try_recv() {
+                all.extend_from_slice(&more);
+            }
+            Some(all.freeze())
+        }
         None => std::future::pending().await,
     }
 }

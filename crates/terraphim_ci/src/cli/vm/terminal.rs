@@ -57,7 +57,7 @@ pub(super) fn size() -> TerminalSize {
 pub(super) fn input() -> io::Result<mpsc::Receiver<Bytes>> {
     // A descriptor of its own: the standard library's has a buffer that would hold keys back.
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (sender, receiver) = mpsc::channel(4);
+    let (sender, receiver) = mpsc::channel(8);
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         let mut buffer = vec![0; CHUNK];
         while let Ok(read @ 1..) = stdin.read(&mut buffer) {

@@ -1,0 +1,141 @@
+//! What `tci run` refuses before any VM starts, and says why; what it shows without running.
+
+use crate::fixture::World;
+
+const GOOD: &str = "\
+name: CI
+on: [push, workflow_dispatch]
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - run: make
+  test:
+    needs: build
+    runs-on: ubuntu-latest
+    strategy: {matrix: {n: [1, 2]}}
+    steps:
+      - name: Try
+        run: make test
+";
+
+#[test]
+fn jobs_are_listed_and_a_dry_run_says_what_would_happen() {
+    let world = World::with_workflow(GOOD);
+    let said = world.run(&["run", "--list"]);
+    said.prints(&["JOB", "build", "test", "CI", ".github/workflows/ci.yml", "push,workflow_dispatch"]);
+    let said = world.run(&["run", "--dryrun", "--memory", "256"]);
+    said.prints(&[
+        "CI (.github/workflows/ci.yml) for push",
+        "2 vCPUs, 256 MiB",
+        "job test (matrix) (after build)",
+        "1. Try",
+    ]);
+    world.run(&["run", "-n", "-j", "build"]).prints(&["job build"]);
+    assert!(!world.run(&["run", "-n", "-j", "build"]).stdout.contains("job test"));
+    world.run(&["runs", "ls", "--json"]).prints(&["[]"]);
+}
+
+#[test]
+fn a_file_a_directory_and_the_flag_mean_the_same() {
+    let world = World::with_workflow(GOOD);
+    for args in [
+        vec!["run", "-l", ".github/workflows/ci.yml"],
+        vec!["run", "-l", ".github/workflows"],
+        vec!["run", "-l", "."],
+        vec!["run", "-l", "-W", ".github/workflows/ci.yml"],
+    ] {
+        world.run(&args).prints(&[".github/workflows/ci.yml"]);
+    }
+}
+
+#[test]
+fn places_without_workflows_are_refused() {
+    let world = World::new();
+    world.run(&["run"]).fails(2, &["no workflow files", ".github/workflows"]);
+    world.run(&["run", "nope.yml"]).fails(2, &["cannot find nope.yml", "No such file"]);
+    world.write("other/readme.txt", "");
+    world.run(&["run", "other"]).fails(2, &["no workflow files"]);
+}
+
+#[test]
+fn a_home_directory_is_never_copied_by_accident() {
+    let world = World::new();
+    std::fs::write(world.home().join("w.yml"), GOOD).unwrap();
+    let path = world.home().join("w.yml");
+    world.run(&["run", "-n", path.to_str().unwrap()]).fails(2, &["is no git repository", "git init"]);
+}
+
+#[test]
+fn a_broken_workflow_is_shown_with_its_place() {
+    let world = World::with_workflow("on: push\njobs:\n  a:\n    runs-on: [x\n");
+    world.run(&["run"]).fails(2, &["error:", ".github/workflows/ci.yml:"]);
+    let world = World::with_workflow(&GOOD.replace("needs: build", "needs: bild"));
+    world.run(&["run"]).fails(2, &["bild", ".github/workflows/ci.yml:9"]);
+    let world = World::with_workflow(&GOOD.replace("run: make\n", "run: make\n        speed: 3\n"));
+    world.run(&["run"]).fails(2, &["speed", ".github/workflows/ci.yml:8:9"]);
+}
+
+#[test]
+fn a_binary_file_is_no_workflow() {
+    let world = World::with_workflow(GOOD);
+    std::fs::write(world.repo().join(".github/workflows/ci.yml"), [0xff, 0xfe, 0x00]).unwrap();
+    world.run(&["run"]).fails(2, &["no UTF-8 text"]);
+}
+
+#[test]
+fn wrong_events_jobs_inputs_and_files_are_refused() {
+    let world = World::with_workflow(GOOD);
+    world.write("bad.json", "[1]");
+    let dispatch = ["-e", "workflow_dispatch", "--input", "a=1"];
+    for (args, words) in [
+        (&["-e", "release"][..], &["no workflow is for the event `release`", "push, workflow_dispatch"][..]),
+        (&["-j", "deploy"], &["has a job `deploy`", "build, test"]),
+        (&["--input", "a=1"], &["takes no inputs", "workflow_dispatch"]),
+        (&dispatch, &["no input `a`"]),
+        (&["--eventpath", "bad.json"], &["bad.json is no JSON object"]),
+        (&["--eventpath", "nope.json"], &["cannot read nope.json"]),
+        (&["--env-file", "nope.env"], &["cannot read nope.env"]),
+        (&["--matrix", "n"], &["--matrix n", "KEY:VALUE"]),
+        (&["--vm-type", "huge"], &["no VM type `huge`"]),
+        (&["--secret", "TOKEN"], &["secret `TOKEN` has no value", "--secret-file"]),
+        (&["--memory", "100000G", "-n"], &["the host has"]),
+    ] {
+        let mut all = vec!["run"];
+        all.extend(args);
+        world.run(&all).fails(2, words);
+    }
+}
+
+#[test]
+fn more_memory_than_the_host_has_is_refused_before_anything_starts() {
+    let world = World::with_workflow(GOOD);
+    world.run(&["run", "--memory", "900000G"]).fails(2, &["memory", "the host has"]);
+    world.run(&["runs", "ls", "--json"]).prints(&["[]"]);
+}
+
+#[test]
+fn an_image_that_nobody_can_build_is_refused() {
+    let world = World::with_workflow(GOOD);
+    world.run(&["run", "--image", "nope"]).fails(2, &["there is no image `nope`", "tci image build"]);
+}
+
+#[test]
+fn a_wrong_configuration_names_file_line_and_key() {
+    let world = World::with_workflow(GOOD);
+    world.write("tci.toml", "[vm-types.big]\ncpus = 4\nmemori-mib = 1\n");
+    world.run(&["run", "-n"]).fails(2, &["tci.toml:3:1", "memori-mib"]);
+    world.write("tci.toml", "[vm-types.big]\ncpus = 4\nmemory-mib = 300\n");
+    world.run(&["run", "-n", "--vm-type", "big"]).prints(&["4 vCPUs, 300 MiB"]);
+    world.run(&["run", "-n", "--vm-type", "big", "--cpus", "1"]).prints(&["1 vCPUs, 300 MiB"]);
+}
+
+#[test]
+fn the_users_configuration_is_below_that_of_the_repository() {
+    let world = World::with_workflow(GOOD);
+    let user = world.home().join(".config/tci/config.toml");
+    std::fs::create_dir_all(user.parent().unwrap()).unwrap();
+    std::fs::write(&user, "[vm-types.default]\ncpus = 3\nmemory-mib = 200\n").unwrap();
+    world.write("tci.toml", "[vm-types.default]\nmemory-mib = 300\n");
+    world.run(&["run", "-n"]).prints(&["3 vCPUs, 300 MiB"]);
+}
