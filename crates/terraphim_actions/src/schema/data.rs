@@ -19,4 +19,12 @@ mod tests {
         assert!(super::WORKFLOW.get("workflow").is_some());
         assert!(super::ACTION.get("action").is_some());
     }
+
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../../docs/workflow-syntax.md");
+        let keys = super::WORKFLOW.all_keys();
+        let missing: Vec<&str> = keys.into_iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
 }

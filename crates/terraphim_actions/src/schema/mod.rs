@@ -87,6 +87,16 @@ impl Schema {
         self.definitions.get(name)
     }
 
+    /// All keys that have a name.
+    #[cfg(test)]
+    fn all_keys(&self) -> Vec<&str> {
+        let mappings = self.definitions.values().filter_map(|definition| match &definition.kind {
+            Kind::Map(mapping) => Some(mapping),
+            _ => None,
+        });
+        mappings.flat_map(|mapping| mapping.keys.iter().map(|key| &*key.name)).collect()
+    }
+
     /// The definition itself, or the ones it is one of.
     fn variants<'a>(&'a self, definition: &'a Definition) -> Vec<&'a Definition> {
         match &definition.kind {
