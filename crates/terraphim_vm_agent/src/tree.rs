@@ -48,17 +48,19 @@ pub(crate) struct Tree {
 }
 
 impl Groups {
-    /// Prepares `/sys/fs/cgroup/tci`, in which the number of processes is limited so that this agent can always start
-    /// its own threads, whatever a job does.
+    /// Prepares `/sys/fs/cgroup/tci`, in which processes and memory are limited so that this agent always has some left,
+    /// whatever a job does.
     pub(crate) fn prepare(hierarchy: &Path) -> io::Result<Groups> {
         let root = hierarchy.join("tci");
         fs::create_dir(&root)?;
-        fs::write(hierarchy.join("cgroup.subtree_control"), "+pids")?;
+        fs::write(hierarchy.join("cgroup.subtree_control"), "+pids +memory")?;
         let number = |path: &str| -> io::Result<u64> {
             fs::read_to_string(path)?.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
         };
         let most = number("/proc/sys/kernel/threads-max")?.min(number("/proc/sys/kernel/pid_max")?);
         fs::write(root.join("pids.max"), (most - most / 8).to_string())?;
+        let memory = crate::calls::info::memory_kib()? * 1024;
+        fs::write(root.join("memory.max"), (memory - memory / 16).to_string())?;
         Ok(Groups { root })
     }
 

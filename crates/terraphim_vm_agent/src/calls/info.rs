@@ -29,7 +29,8 @@ fn uptime_ns() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-fn memory_kib() -> io::Result<u64> {
+/// `MemTotal` of the machine.
+pub(crate) fn memory_kib() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     text.lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok())

@@ -277,10 +277,13 @@ impl<'a> Child<'a> {
     }
 
     fn set_up_session(&self) -> io::Result<()> {
+        // The agent's own priority and exemption from the out-of-memory killer are not for its children.
         reset_oom_score();
         // SAFETY: plain system calls on the child's own state; the C library's mask type is filled before its use.
         unsafe {
             check(libc::setsid().into())?;
+            // Refused where the agent itself is below the normal priority; then that is the child's too.
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
             libc::umask(0o022);
             // The Rust runtime ignores it; programs expect to be ended by it.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
@@ -340,7 +343,6 @@ fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The agent is exempt from the kernel's choice when memory runs out; its children are not.
 fn reset_oom_score() {
     if let Ok(file) =
         rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
