@@ -28,6 +28,9 @@ struct Pattern {
     bytes: Vec<u8>,
     /// For every length, the longest proper prefix of the pattern that ends there too.
     failure: Vec<usize>,
+    /// The bytes of the pattern but its last: only after one of them can it be unfinished. Most
+    /// output ends with a line break, which few secrets hold, so most patterns are out at once.
+    inner: [u64; 4],
 }
 
 /// Secrets do not show up in debug output.
@@ -94,7 +97,7 @@ impl Masker {
         for form in std::iter::once(part.to_owned()).chain(encode::forms(part)) {
             if self.known.insert(form.clone()) {
                 let bytes = form.into_bytes();
-                self.patterns.push(Pattern { failure: failure(&bytes), bytes });
+                self.patterns.push(Pattern::new(bytes));
             }
         }
     }
@@ -150,8 +153,20 @@ impl Masker {
 }
 
 impl Pattern {
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut inner = [0; 4];
+        for byte in &bytes[..bytes.len().saturating_sub(1)] {
+            inner[usize::from(byte >> 6)] |= 1 << (byte & 63);
+        }
+        Self { failure: failure(&bytes), bytes, inner }
+    }
+
     /// The longest end of `text` that is a beginning of the pattern, but not all of it.
     fn pending(&self, text: &[u8]) -> usize {
+        let Some(last) = text.last() else { return 0 };
+        if self.inner[usize::from(last >> 6)] >> (last & 63) & 1 == 0 {
+            return 0;
+        }
         let tail = &text[text.len() - text.len().min(self.bytes.len().saturating_sub(1))..];
         let mut length = 0;
         for byte in tail {
