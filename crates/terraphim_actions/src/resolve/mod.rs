@@ -3,6 +3,10 @@
 //! Each function takes what a key holds and a [`Scope`], and gives a typed value. What an
 //! expression gave is checked as strictly as what was written.
 
+mod inputs;
+
+pub use inputs::{InputError, call_inputs, call_outputs, call_secrets, dispatch_inputs, dispatch_texts};
+
 use crate::expr::Scope;
 use crate::matrix::{self, Strategy};
 use crate::template::{Node, Template, TemplateError};
