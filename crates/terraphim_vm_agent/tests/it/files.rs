@@ -102,9 +102,11 @@ async fn an_odd_tree_survives_the_round_trip() {
     assert_eq!(describe(&from), describe(&to));
     let inode = |name: &str| fs::metadata(to.join(name)).unwrap().ino();
     assert_eq!(inode("-rf"), inode("z hard"));
-    // Once more over what is there.
-    upload(&client, &to, bytes).await.unwrap();
-    assert_eq!(describe(&from), describe(&to));
+    // Once more over what is there; the read-only directory only lets root do that.
+    if rustix::process::geteuid().is_root() {
+        upload(&client, &to, bytes).await.unwrap();
+        assert_eq!(describe(&from), describe(&to));
+    }
     drop(client);
     agent.ended().await;
 }
