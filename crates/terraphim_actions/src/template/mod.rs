@@ -1,6 +1,6 @@
 //! Values of a workflow file: literals, sequences, mappings and expressions, each with its place.
 //!
-//! A [`Template`] is what a key holds before its contexts are known. [`evaluate`] turns it into a
+//! A [`Template`] is what a key holds before its contexts are known; its methods turn it into a
 //! [`crate::expr::Value`], a text, a number, a boolean or a map of texts.
 
 mod conform;
