@@ -12,6 +12,8 @@ use terraphim_github_runner::engine::VmTypes;
 use terraphim_vm::{Network, VmSpec};
 use thiserror::Error;
 
+use crate::api::Settings;
+
 /// A configuration file is wrong.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
@@ -36,6 +38,7 @@ pub(crate) enum ConfigError {
 struct File {
     vm_types: BTreeMap<String, VmType>,
     runs_on: BTreeMap<String, String>,
+    serve: Option<Settings>,
 }
 
 /// A kind of VM. What is absent is as in `default`.
@@ -87,6 +90,8 @@ pub(crate) struct Config {
     pub(crate) vm_types: BTreeMap<String, VmType>,
     /// VM types by label of `runs-on`, in lower case.
     runs_on: BTreeMap<String, String>,
+    /// What `tci serve` allows.
+    pub(crate) serve: Settings,
 }
 
 impl Default for Config {
@@ -94,7 +99,7 @@ impl Default for Config {
         // The two names that clients of earlier VM hosts ask for; here they are the default by another name.
         let names = ["default", "bionic-test", "focal"];
         let vm_types = names.into_iter().map(|name| (name.to_owned(), VmType::default())).collect();
-        Config { vm_types, runs_on: BTreeMap::new() }
+        Config { vm_types, runs_on: BTreeMap::new(), serve: Settings::default() }
     }
 }
 
@@ -126,6 +131,9 @@ impl Config {
                 return Err(ConfigError::NoVmType { path: path.to_owned(), label, vm_type });
             }
             self.runs_on.insert(label.to_lowercase(), vm_type);
+        }
+        if let Some(serve) = file.serve {
+            self.serve = serve;
         }
         Ok(())
     }

@@ -63,6 +63,11 @@ impl Failure {
         self
     }
 
+    /// The causes on one line, for whoever is told in another way.
+    pub(crate) fn message(&self) -> String {
+        self.cause.as_ref().map_or_else(String::new, |cause| chain(cause.as_ref()))
+    }
+
     /// Prints it: the causes on one line, then the hint.
     pub(crate) fn report(&self) {
         let Some(cause) = &self.cause else { return };

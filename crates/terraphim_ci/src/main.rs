@@ -3,6 +3,7 @@
 //! Every command is one file below [`cli`]. Data goes to standard output, everything else to standard error; the exit
 //! codes are in [`exit`].
 
+mod api;
 mod cli;
 mod config;
 mod exit;

@@ -62,7 +62,9 @@ fn verify(token: &str, secret: &Secret) -> Result<Claims, ApiError> {
     let why = |kind: &ErrorKind| match kind {
         ErrorKind::ExpiredSignature => "the token has expired",
         ErrorKind::InvalidSignature => "the token's signature is wrong: it was made with another secret",
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "the token must be signed with HS256",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            "the token must be signed with HS256"
+        }
         _ => "the token cannot be understood",
     };
     let data = decode::<Claims>(token, &key, &validation);
@@ -80,15 +82,17 @@ impl FromRequestParts<Arc<Api>> for User {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<User, ApiError> {
         let header = parts.headers.get(header::AUTHORIZATION);
-        let header = header.ok_or_else(|| ApiError::unauthorized("no token: send `Authorization: Bearer ...`"))?;
+        let header =
+            header.ok_or_else(|| ApiError::unauthorized("no token: send `Authorization: Bearer ...`"))?;
         let token = header.to_str().ok().and_then(bearer);
-        let token = token.ok_or_else(|| ApiError::unauthorized("Authorization: `Bearer TOKEN` is expected"))?;
+        let token =
+            token.ok_or_else(|| ApiError::unauthorized("Authorization: `Bearer TOKEN` is expected"))?;
         let claims = verify(token, &api.secret)?;
         if api.settings.any_user && claims.jti.is_none() {
             return Ok(User { id: claims.user_id });
         }
         let standing = api.tokens.standing(&claims.user_id, claims.jti.as_deref());
-        let fault = |failure: Failure| ApiError::unavailable(failure.to_string());
+        let fault = |failure: Failure| ApiError::unavailable(failure.message());
         match standing.map_err(fault)? {
             Standing::Good => Ok(User { id: claims.user_id }),
             Standing::Revoked => Err(ApiError::unauthorized("the token was revoked")),

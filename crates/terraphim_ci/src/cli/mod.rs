@@ -8,6 +8,8 @@ mod image;
 mod rerun;
 mod run;
 mod runs;
+mod serve;
+mod token;
 mod vm;
 
 use std::path::PathBuf;
@@ -66,6 +68,10 @@ enum Command {
     Vm(vm::VmArgs),
     /// Handle images, from which virtual machines start.
     Image(image::ImageArgs),
+    /// Serve the HTTP API of a VM host.
+    Serve(serve::ServeArgs),
+    /// Handle the tokens that let in to `tci serve`.
+    Token(token::TokenArgs),
     /// Check this host: one line per requirement, with the remedy.
     Doctor(doctor::DoctorArgs),
     /// Check workflow files without running them.
@@ -102,6 +108,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Runs(args) => runs::main(args, global),
         Command::Vm(args) => vm::main(args, global),
         Command::Image(args) => image::main(args, global),
+        Command::Serve(args) => serve::main(args, global),
+        Command::Token(args) => token::main(args, global),
         Command::Doctor(args) => doctor::main(args, global),
         Command::Check(args) => check::main(args),
         Command::Expr(args) => expr::main(args),

@@ -1,0 +1,126 @@
+//! The router, and the server's life.
+
+use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderName, HeaderValue},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use super::{
+    Api,
+    calls::{now_ms, time_text},
+    error::ApiError,
+    execute, history, openapi, resume, vms,
+};
+use crate::{
+    exit::Exit,
+    failure::{Context as _, Failure},
+    output,
+    signals::Interrupts,
+};
+
+/// The largest body: a script and its frame.
+const BODY_LIMIT: usize = 1 << 20;
+/// How long answers that are under way may take to leave. Commands that run longer are taken up by the next server.
+const FAREWELL: Duration = Duration::from_secs(5);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Serves until it is told to end.
+pub(crate) async fn serve(
+    api: Arc<Api>,
+    address: SocketAddr,
+    port_file: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
+    let listener = TcpListener::bind(address).await.context(format!("cannot listen on {address}"))?;
+    let address = listener.local_addr().context("cannot tell the address of the server")?;
+    api.host.repair_all()?;
+    let resumed = resume::resume(&api).map_err(|error| Failure::fault(error.message))?;
+    if resumed > 0 {
+        output::note(&format!("{resumed} commands of an earlier server still run and are followed"));
+    }
+    output::data(&format!("listening on http://{address}\n"))?;
+    if let Some(path) = port_file {
+        std::fs::write(path, format!("http://{address}\n"))
+            .map_err(|error| Failure::io("write", path, error))?;
+    }
+    let leaving = api.leaving.clone();
+    let stopping = leaving.clone();
+    let server = axum::serve(listener, router(Arc::clone(&api)))
+        .with_graceful_shutdown(async move { stopping.cancelled().await });
+    let mut server = std::pin::pin!(server.into_future());
+    tokio::select! {
+        ended = &mut server => ended.context("the server failed")?,
+        () = interrupts.next() => {
+            leaving.cancel();
+            output::note("leaving: VMs and their commands go on");
+            if tokio::time::timeout(FAREWELL, &mut server).await.is_err() {
+                output::note("some commands still run: the next server takes them up");
+            }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// All calls.
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/openapi.json", get(document))
+        .route("/api/vms", get(vms::list).post(vms::create))
+        .route("/api/vms/{id}", get(vms::get).delete(vms::delete))
+        .route("/api/vms/{id}/start", post(vms::start))
+        .route("/api/vms/{id}/stop", post(vms::stop))
+        .route("/api/llm/execute", post(execute::execute))
+        .route("/api/vms/{id}/history", get(history::list))
+        .route("/api/vms/{id}/executions/{execution_id}", get(history::get))
+        .route("/api/vms/{id}/executions/{execution_id}/cancel", post(history::cancel))
+        .fallback(missing)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(identify))
+        .with_state(api)
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"service": "tci", "status": "healthy", "timestamp": time_text(now_ms())}))
+}
+
+async fn document() -> Json<Value> {
+    Json(openapi::document())
+}
+
+async fn missing(request: Request) -> ApiError {
+    ApiError::not_found(format!("there is no call `{} {}`", request.method(), request.uri().path()))
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let status = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    ApiError::new(status, format!("`{}` cannot be {}", request.uri().path(), request.method()))
+}
+
+/// Every answer names its request: the client's own id where it is harmless, else a new one.
+async fn identify(request: Request, next: Next) -> Result<Response, Infallible> {
+    let is_harmless = |id: &&HeaderValue| {
+        id.len() <= 64 && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+    };
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .filter(is_harmless)
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is ASCII"));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    tracing::info!(request.id = ?id, status = response.status().as_u16(), "{method} {path}");
+    response.headers_mut().insert(REQUEST_ID, id);
+    Ok(response)
+}
