@@ -107,6 +107,10 @@ async fn an_odd_tree_survives_the_round_trip() {
         upload(&client, &to, bytes).await.unwrap();
         assert_eq!(describe(&from), describe(&to));
     }
+    // So that the temporary directory can be removed.
+    for root in [&from, &to] {
+        fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
     drop(client);
     agent.ended().await;
 }
