@@ -305,3 +305,22 @@ fn a_matrix_has_its_limit() {
         format!("on: push\njobs: {{a: {{runs-on: x, strategy: {{matrix: {{a: [{many}], b: [{many}]}}}}}}}}");
     assert!(errors(&text)[0].contains("more than 256 jobs"));
 }
+
+#[test]
+fn line_endings_of_windows_change_nothing() {
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: |\n          one\n          two\n      - rum: x\n";
+    assert_eq!(errors(text), errors(&text.replace('\n', "\r\n")));
+    let good = text.replace("rum", "run").replace('\n', "\r\n");
+    let found = workflow(&good);
+    let StepKind::Run { run, .. } = &found.jobs["a"].steps[0].kind else { panic!("a script") };
+    assert_eq!((run.as_str(), run.span.line, run.span.col), (Some("one\ntwo\n"), 6, 14));
+}
+
+#[test]
+fn a_block_text_is_where_its_header_is() {
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    env:\n      # a | in a comment\n      \"k:|\": # another |\n        >-\n        folded\n        text\n      p: !!str |\n        x";
+    let env = workflow(text).jobs["a"].env.clone().expect("env");
+    let places: Vec<(u32, u32, &str)> =
+        env.entries().iter().map(|(_, v)| (v.span.line, v.span.col, v.as_str().expect("text"))).collect();
+    assert_eq!(places, [(8, 9, "folded text"), (11, 10, "x")]);
+}
