@@ -26,6 +26,9 @@ pub(crate) struct RerunArgs {
     failed: bool,
     #[command(flatten)]
     secrets: run::SecretArgs,
+    /// Leave the VM for inspection.
+    #[arg(long)]
+    keep: bool,
     /// Write the result as JSON (`-` is standard output).
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
@@ -41,6 +44,7 @@ async fn rerun(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
     let recorded = store.request(args.run).await?;
     let mut request: Request = serde_json::from_value(recorded)
         .context(format!("cannot read what run {} was asked to do", args.run))?;
+    request.keep = args.keep;
     if args.failed {
         request.jobs = failed_jobs(&store.detail(args.run).await?)?;
     }

@@ -45,7 +45,8 @@ pub(crate) struct Screen {
     activities: Activities,
     is_terminal: bool,
     ticker: Option<AbortHandle>,
-    writer: Option<JoinHandle<()>>,
+    /// Taken by the one who waits for its end.
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Screen {
@@ -65,7 +66,7 @@ impl Screen {
         let writer =
             std::thread::Builder::new().name("screen".to_owned()).spawn(move || writer.run(receiver))?;
         let ticker = is_terminal.then(|| tokio::spawn(tick(sender.clone())).abort_handle());
-        Ok(Screen { sender, activities, is_terminal, ticker, writer: Some(writer) })
+        Ok(Screen { sender, activities, is_terminal, ticker, writer: Mutex::new(Some(writer)) })
     }
 
     /// Whether people watch.
@@ -92,13 +93,14 @@ impl Screen {
         }
     }
 
-    /// Returns when everything is written and the status line is gone.
-    pub(crate) async fn end(mut self) {
-        if let Some(ticker) = self.ticker.take() {
+    /// Returns when everything is written and the status line is gone. What is written later is dropped.
+    pub(crate) async fn end(&self) {
+        if let Some(ticker) = &self.ticker {
             ticker.abort();
         }
         let _ = self.sender.send(Message::End).await;
-        if let Some(writer) = self.writer.take() {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
     }
@@ -107,7 +109,7 @@ impl Screen {
 impl Drop for Screen {
     /// Only when [`Screen::end`] was not reached; the terminal's line is then whatever it was.
     fn drop(&mut self) {
-        if let Some(ticker) = self.ticker.take() {
+        if let Some(ticker) = &self.ticker {
             ticker.abort();
         }
     }
@@ -178,7 +180,9 @@ impl Writer {
             return Ok(());
         }
         self.frame = (self.frame + 1) % FRAMES.len();
-        let width = rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col));
+        // A terminal that does not know its width says 0.
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0);
+        let width = size.map_or(80, |size| usize::from(size.ws_col));
         // One column is left free: a full line would wrap and could not be erased.
         let line: String =
             format!("{} {line}", FRAMES[self.frame]).chars().take(width.saturating_sub(1)).collect();

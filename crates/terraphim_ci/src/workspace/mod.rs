@@ -8,6 +8,8 @@ mod git;
 mod list;
 mod pack;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use git::{GitInfo, Repository};
 pub(crate) use list::{Entry, Tree};

@@ -181,7 +181,7 @@ async fn run_one(
     let recorder = Arc::new(StoreObserver::new(context.store.clone(), id));
     let screen =
         Screen::start(context.is_log_aside).map(Arc::new).context("cannot start the screen's thread")?;
-    let live = Live::new(Arc::clone(&screen), plan.jobs.len() > 1 && inputs.parallelism > 1);
+    let live = Live::new(Arc::clone(&screen), inputs.parallelism > 1 && has_several_jobs(&plan, request));
     let provider = LocalVmProvider::new(context.host.clone(), specs).keeping(request.keep);
     let sessions =
         SessionManager::with_provider(Arc::new(provider), sessions_config(request, inputs.parallelism));
@@ -191,10 +191,16 @@ async fn run_one(
     let running = engine::run(plan, inputs, &sessions, executor, observer, cancel.clone());
     let ended = until_end(running, &cancel, interrupts, &recorder).await;
     shut_down(&sessions, interrupts).await;
-    if let Ok(screen) = Arc::try_unwrap(screen) {
-        screen.end().await;
-    }
+    screen.end().await;
     conclude(context, id, &recorder, ended, request, results).await
+}
+
+/// Whether jobs may run at the same time, so that their lines mix.
+fn has_several_jobs(plan: &Plan, request: &Request) -> bool {
+    // A job that does not exist is refused by the engine.
+    let chosen = if request.jobs.is_empty() { None } else { plan.only(&request.jobs).ok() };
+    let jobs = &chosen.as_ref().unwrap_or(plan).jobs;
+    jobs.len() > 1 || jobs.iter().any(|job| job.strategy.is_some())
 }
 
 fn new_run(request: &Request, name: &str, rerun_of: Option<RunId>) -> NewRun {

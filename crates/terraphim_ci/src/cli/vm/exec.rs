@@ -187,7 +187,9 @@ async fn next_input(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> 
             let first = input.recv().await?;
             let mut all = BytesMut::from(first);
             // Every call opens a connection: what waits already goes with it.
-            while all.len() < SEND && let Ok(more) = input.try_recv() {
+            while all.len() < SEND
+                && let Ok(more) = input.try_recv()
+            {
                 all.extend_from_slice(&more);
             }
             Some(all.freeze())
