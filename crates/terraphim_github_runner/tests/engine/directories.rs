@@ -1,9 +1,7 @@
 //! Every directory of `testdata/workflows` is a behaviour: `workflow.yml` is run, and the result must be as
-//! `expected.json` says. `run.json` may say how it is run, `files/` is what is in the repository.
-//!
 //! `expected.json`: `report` is what the report must hold at least (lists of the same length, entry by entry), `error`
-//! part of the message of a workflow that is refused; `output` are texts that the log must hold, `notices` texts that
-//! must be said about the run, `lacks` texts that must be nowhere.
+//! part of the message of a workflow that is refused and `at` its line and column; `output` are texts that the log must
+//! hold, `notices` texts that must be said about the run, `lacks` texts that must be nowhere.
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +32,7 @@ struct How {
 struct Expected {
     report: Value,
     error: Option<String>,
+    at: Option<String>,
     output: Vec<String>,
     notices: Vec<String>,
     lacks: Vec<String>,
@@ -84,7 +83,13 @@ async fn check(directory: &Path) -> Vec<String> {
             let report = serde_json::to_value(report).unwrap();
             compare("report", &expected.report, &report, &mut problems);
         }
-        (Err(error), Some(part)) if error.to_string().contains(part) => {}
+        (Err(error), Some(part)) if error.to_string().contains(part) => {
+            let at = expected.at.as_ref().and_then(|at| at.split_once(':'));
+            let place = at.map(|(line, col)| format!("workflow.yml (Line: {line}, Col: {col})"));
+            if place.is_some_and(|place| !error.to_string().contains(&place)) {
+                problems.push(format!("refused at another place: {error}"));
+            }
+        }
         (Ok(_), Some(part)) => problems.push(format!("ran, but should be refused with {part:?}")),
         (Err(error), _) => problems.push(format!("refused: {error}")),
     }
