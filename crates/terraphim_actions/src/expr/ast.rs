@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub struct Expr {
     pub(crate) root: Node,
     source: Arc<str>,
+    depth: usize,
 }
 
 /// A binary comparison.
@@ -70,8 +71,20 @@ pub enum Node {
 }
 
 impl Expr {
-    pub(crate) fn new(root: Node, source: Arc<str>) -> Self {
-        Self { root, source }
+    pub(super) fn new(root: Node, source: Arc<str>, depth: usize) -> Self {
+        Self { root, source, depth }
+    }
+
+    /// `format(template, args...)`, with the text it would be parsed from; `None` if it is beyond the
+    /// limits of expressions.
+    pub(crate) fn format_call(template: &str, args: &[Arc<Expr>], source: &str) -> Option<Self> {
+        let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0).max(1) + 1;
+        if depth > super::MAX_DEPTH || super::memory::utf16_len(source) > super::MAX_LENGTH {
+            return None;
+        }
+        let literal = std::iter::once(Node::Literal(Value::str(template)));
+        let nodes = literal.chain(args.iter().map(|arg| arg.root.clone())).collect();
+        Some(Self::new(Node::Call(Function::Format, "format".into(), nodes), Arc::from(source), depth))
     }
 
     /// The text it was parsed from.

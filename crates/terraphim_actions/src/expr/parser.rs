@@ -26,8 +26,8 @@ pub(super) fn parse(source: &str, allowed: &Allowed) -> Result<Option<Expr>, Exp
         last: None,
         too_deep: false,
     };
-    let Some(root) = parser.run()? else { return Ok(None) };
-    Ok(Some(Expr::new(root, Arc::from(source))))
+    let Some(Operand { node, depth, .. }) = parser.run()? else { return Ok(None) };
+    Ok(Some(Expr::new(node, Arc::from(source), depth)))
 }
 
 struct Parser<'a> {
@@ -49,7 +49,7 @@ struct Operand<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn run(mut self) -> Result<Option<Node>, ExprError> {
+    fn run(mut self) -> Result<Option<Operand<'a>>, ExprError> {
         while let Some(token) = self.lexer.next_token()? {
             if token.kind.is_operator() {
                 self.push_operator(token)?;
@@ -71,7 +71,7 @@ impl<'a> Parser<'a> {
             let message = format!("Exceeded max expression depth {MAX_DEPTH}");
             return Err(ExprError::plain(ErrorKind::Parsing, message));
         }
-        Ok(self.operands.pop().map(|operand| operand.node))
+        Ok(self.operands.pop())
     }
 
     fn error(&self, what: &str, token: Token<'_>) -> ExprError {

@@ -116,22 +116,31 @@ fn string_literal(source: &str) -> Option<String> {
 
 /// One `format` call for all segments.
 fn join(segments: &[Segment<'_>], allowed: &Allowed) -> Result<Node, String> {
-    let mut format = String::new();
-    let mut args = String::new();
-    let mut count = 0;
+    /// The most arguments of `format`, beside its template.
+    const MAX_ARGS: usize = 254;
+    let mut template = String::new();
+    let mut args = Vec::new();
     for segment in segments {
         match segment {
-            Segment::Text(text) => {
-                format.push_str(&text.replace('\'', "''").replace('{', "{{").replace('}', "}}"));
-            }
+            Segment::Text(text) => template.push_str(&text.replace('{', "{{").replace('}', "}}")),
             Segment::Expr(expr) => {
                 // Writing to a string cannot fail.
-                let _ = write!(format, "{{{count}}}");
-                let _ = write!(args, ", {}", expr.source());
-                count += 1;
+                let _ = write!(template, "{{{}}}", args.len());
+                args.push(Arc::clone(expr));
             }
             Segment::Insert => {}
         }
     }
-    checked(&format!("format('{format}'{args})"), allowed).map(Node::Expr)
+    let mut source = format!("format({}", expr::quote(&template));
+    for arg in &args {
+        source.push_str(", ");
+        source.push_str(arg.source());
+    }
+    source.push(')');
+    let call = if args.len() <= MAX_ARGS { Expr::format_call(&template, &args, &source) } else { None };
+    match call {
+        Some(call) => Ok(Node::Expr(Arc::new(call))),
+        // Parsing it says what is wrong.
+        None => checked(&source, allowed).map(Node::Expr),
+    }
 }
