@@ -225,6 +225,7 @@ jobs:
     };
     let good = "on: push\njobs:\n  a:\n    uses: ./.github/workflows/c.yml\n    with: {count: 1}\n    secrets: inherit\n";
     let found = load(good, &Options::default()).expect("a workflow");
+    assert_eq!(found.calls(), ["./.github/workflows/c.yml"]);
     let call = found.jobs["a"].call.as_ref().expect("a call");
     assert!(matches!(call.secrets, CallSecrets::Inherit));
     let called = call.workflow.as_ref().expect("the callee");

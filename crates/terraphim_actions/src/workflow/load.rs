@@ -2,7 +2,7 @@
 
 use super::convert::Converter;
 use super::model::{Call, Job, Workflow};
-use super::options::Options;
+use super::options::{DEEPEST, Options};
 use crate::diagnostic::Diagnostic;
 use crate::schema;
 use crate::template::{self, Fatal, Limits, Template};
@@ -46,7 +46,7 @@ impl Workflow {
     /// # Errors
     /// All errors of the files, at most ten, in GitHub's words.
     pub fn load(text: &str, file: &str, loader: &Loader, options: &Options) -> Result<Self, Vec<Diagnostic>> {
-        let mut limits = Limits::new(options.max_depth, options.max_bytes);
+        let mut limits = Limits::new(options.max_depth.min(DEEPEST), options.max_bytes);
         let root = read(&mut limits, options, file, text);
         let mut converter = Converter { limits: &mut limits, options, job_count: 0 };
         let workflow = root.filter(|_| converter.limits.errors.is_empty()).and_then(|root| {

@@ -143,6 +143,21 @@ pub struct Condition {
     pub written: Option<Arc<str>>,
 }
 
+impl Workflow {
+    /// What the jobs call, as written in `uses`, each once. A caller that wants
+    /// [`Workflow::load`] to read these files gives them to a [`super::Loader`].
+    #[must_use]
+    pub fn calls(&self) -> Vec<&str> {
+        let mut calls: Vec<&str> = Vec::new();
+        for call in self.jobs.values().filter_map(|job| job.call.as_ref()) {
+            if !calls.contains(&call.uses.value.as_str()) {
+                calls.push(&call.uses.value);
+            }
+        }
+        calls
+    }
+}
+
 impl Condition {
     /// Does the condition hold?
     ///

@@ -2,10 +2,13 @@
 
 use super::permissions::{Level, Permissions};
 
+/// Deeper files are not read, whatever the options say: reading one takes stack for every level.
+pub(super) const DEEPEST: usize = 200;
+
 /// Limits and switches for reading a workflow. The defaults are GitHub's.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The deepest nesting.
+    /// The deepest nesting; at most 200.
     pub max_depth: usize,
     /// The longest file, in characters.
     pub max_file_size: usize,
@@ -67,7 +70,9 @@ impl Options {
         let number = || value.parse::<usize>().map_err(|_| wrong());
         let flag = || value.parse::<bool>().map_err(|_| wrong());
         match key {
-            "max-depth" => self.max_depth = number()?,
+            "max-depth" => {
+                self.max_depth = number().ok().filter(|depth| *depth <= DEEPEST).ok_or_else(wrong)?
+            }
             "max-file-size" => self.max_file_size = number()?,
             "max-files" => self.max_files = number()?,
             "max-job-limit" => self.max_jobs = number()?,
@@ -90,5 +95,20 @@ impl Options {
             _ => return Err(OptionError::Unknown(key.to_owned())),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let mut options = Options::default();
+        assert_eq!(options.set("max-job-limit", "3"), Ok(()));
+        assert_eq!(options.max_jobs, 3);
+        assert!(matches!(options.set("max-depth", "1000000"), Err(OptionError::Value { .. })));
+        assert!(matches!(options.set("max-depth", "deep"), Err(OptionError::Value { .. })));
+        assert!(matches!(options.set("nosuch", "1"), Err(OptionError::Unknown(_))));
     }
 }
