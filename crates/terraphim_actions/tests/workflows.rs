@@ -325,3 +325,16 @@ fn a_block_text_is_where_its_header_is() {
         env.entries().iter().map(|(_, v)| (v.span.line, v.span.col, v.as_str().expect("text"))).collect();
     assert_eq!(places, [(8, 9, "folded text"), (11, 10, "x")]);
 }
+
+#[test]
+fn the_deepest_file_fits_the_stack() {
+    let options = Options { max_depth: usize::MAX, ..Options::default() };
+    let text = |depth: usize| {
+        let value = format!("{}1{}", "[{a: ".repeat(depth), "}]".repeat(depth));
+        format!("on: push\njobs: {{a: {{runs-on: x, strategy: {{matrix: {{v: {value}}}}}}}}}")
+    };
+    let found = Workflow::load(&text(97), "w.yml", &Loader::default(), &options).expect("a workflow");
+    assert!(found.template_json(true)["jobs"][0]["strategy"].is_object());
+    let errors = Workflow::load(&text(100), "w.yml", &Loader::default(), &options).expect_err("too deep");
+    assert_eq!(errors[0].message, "Maximum object depth exceeded");
+}
