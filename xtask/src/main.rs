@@ -87,7 +87,8 @@ fn violations(found: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
                 wrong.push(format!("{name} -> {used}: there is no such arrow"));
             }
         }
-        let never = FORBIDDEN.iter().find(|(crate_name, _)| crate_name == name).map_or(&[][..], |(_, never)| never);
+        let never =
+            FORBIDDEN.iter().find(|(crate_name, _)| crate_name == name).map_or(&[][..], |(_, never)| never);
         for used in never.iter().filter(|never| uses.contains(**never)) {
             wrong.push(format!("{name} must not use {used}"));
         }
