@@ -23,7 +23,8 @@ use crate::{
         message::{AgentInfo, ExecRequest, TerminalSize, View},
     },
     supervisor::{
-        EXEC_ID_HEADER, ExecutionInfo, OUTPUT_OFFSET_QUERY, SignalRequest, StopOptions, StopReport, VmStatus,
+        EXEC_ID_HEADER, ExecutionInfo, NewSnapshot, OUTPUT_OFFSET_QUERY, Rollback, SignalRequest, Snapshot,
+        StopOptions, StopReport, VmStatus,
     },
 };
 
@@ -191,6 +192,33 @@ impl VmClient {
     /// The supervisor cannot be reached.
     pub async fn executions(&self) -> Result<Vec<ExecutionInfo>, VmError> {
         self.json("list executions", Method::GET, call::EXEC, empty()).await
+    }
+
+    /// Keeps the state of the guest, memory and disk; it stands still meanwhile and goes on afterwards.
+    ///
+    /// # Errors
+    /// The guest cannot be reached, or there is no room for its memory.
+    pub async fn snapshot(&self, name: &str, description: Option<&str>) -> Result<Snapshot, VmError> {
+        let new = NewSnapshot { name: name.to_owned(), description: description.map(str::to_owned) };
+        self.json("snapshot", Method::POST, "/v1/snapshots", full(&new)).await
+    }
+
+    /// Sets the guest back to a snapshot, named by its id. Everything that runs in it is lost: those executions end
+    /// with [`ExecEvent::Lost`](crate::ExecEvent).
+    ///
+    /// # Errors
+    /// There is no such snapshot ([`VmError::Refused`] with status 404), or the guest does not answer afterwards.
+    pub async fn rollback(&self, snapshot: &str) -> Result<Snapshot, VmError> {
+        let wanted = Rollback { id: snapshot.to_owned() };
+        self.json("rollback", Method::POST, "/v1/rollback", full(&wanted)).await
+    }
+
+    /// The snapshots of this VM, oldest first.
+    ///
+    /// # Errors
+    /// The supervisor cannot be reached.
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, VmError> {
+        self.json("list snapshots", Method::GET, "/v1/snapshots", empty()).await
     }
 
     pub(crate) async fn output(&self, exec: &str, offset: u64) -> Result<Answer, VmError> {

@@ -78,6 +78,19 @@ pub enum VmError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The VM has no such snapshot.
+    #[error("there is no snapshot `{0}`")]
+    NoSnapshot(String),
+    /// QEMU could not save or load a snapshot.
+    #[error("cannot {operation} snapshot {id}: QEMU says: {message}")]
+    Snapshot {
+        /// A verb.
+        operation: &'static str,
+        /// Which snapshot.
+        id: String,
+        /// QEMU's words.
+        message: String,
+    },
     /// The processes of a VM are still there after everything was tried.
     #[error("VM {id} does not end: {detail}")]
     Stuck {

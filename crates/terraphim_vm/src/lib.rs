@@ -31,4 +31,4 @@ pub use paths::Paths;
 pub use process::{ProcessId, Signalled};
 pub use registry::{EndReason, VmEnd, VmRecord, VmState};
 pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Network, VmSpec, host_memory_mib};
-pub use supervisor::{StopOptions, StopReport, StopStep, SupervisorArgs};
+pub use supervisor::{Snapshot, StopOptions, StopReport, StopStep, SupervisorArgs};

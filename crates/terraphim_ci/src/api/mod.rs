@@ -18,6 +18,7 @@ mod running;
 mod secret;
 mod server;
 mod settings;
+mod snapshots;
 mod state;
 mod tokens;
 mod vms;

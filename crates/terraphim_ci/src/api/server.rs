@@ -18,7 +18,7 @@ use super::{
     Api,
     calls::{now_ms, time_text},
     error::ApiError,
-    execute, history, openapi, resume, vms,
+    execute, history, openapi, resume, snapshots, vms,
 };
 use crate::{
     exit::Exit,
@@ -80,6 +80,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/vms/{id}/start", post(vms::start))
         .route("/api/vms/{id}/stop", post(vms::stop))
         .route("/api/llm/execute", post(execute::execute))
+        .route("/api/vms/{id}/snapshots", get(snapshots::list).post(snapshots::take))
+        .route("/api/vms/{id}/rollback/{snapshot_id}", post(snapshots::roll_back))
         .route("/api/vms/{id}/history", get(history::list))
         .route("/api/vms/{id}/executions/{execution_id}", get(history::get))
         .route("/api/vms/{id}/executions/{execution_id}/cancel", post(history::cancel))

@@ -12,6 +12,7 @@ use http::{Method, Request, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    sync::watch,
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -41,7 +42,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 pub struct AgentClient {
     requests: SendRequest<Bytes>,
     /// Moves the connection's bytes; ends with the last clone.
-    _connection: Arc<AbortOnDropHandle<()>>,
+    connection: Arc<AbortOnDropHandle<()>>,
+    /// Closed when the connection has let go of the stream.
+    released: watch::Receiver<()>,
 }
 
 impl std::fmt::Debug for AgentClient {
@@ -60,6 +63,25 @@ impl AgentClient {
         limit: Duration,
     ) -> Result<AgentClient, AgentError> {
         let stream = timeout(limit, shake_hands(stream)).await.map_err(|_| AgentError::Silent(limit))??;
+        AgentClient::over(stream).await
+    }
+
+    /// Shakes hands with a guest whose memory was replaced (a snapshot was loaded): it is in the middle of a connection
+    /// of which this side knows nothing.
+    ///
+    /// # Errors
+    /// As [`AgentClient::connect`].
+    pub async fn reconnect(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        limit: Duration,
+    ) -> Result<AgentClient, AgentError> {
+        let stream = timeout(limit, interrupt(stream)).await.map_err(|_| AgentError::Silent(limit))??;
+        AgentClient::over(stream).await
+    }
+
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<AgentClient, AgentError> {
         let broken = |source| AgentError::Broken { call: "connect", source };
         let (requests, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -68,11 +90,21 @@ impl AgentClient {
             .handshake(stream)
             .await
             .map_err(broken)?;
+        let (holding, released) = watch::channel(());
         let connection = tokio::spawn(async move {
+            let _holding = holding;
             // Its error reaches every call that is under way.
             let _ = connection.await;
         });
-        Ok(AgentClient { requests, _connection: Arc::new(AbortOnDropHandle::new(connection)) })
+        let connection = Arc::new(AbortOnDropHandle::new(connection));
+        Ok(AgentClient { requests, connection, released })
+    }
+
+    /// Ends the connection for all clones; returns when nothing reads the stream any more.
+    pub async fn close(&self) {
+        self.connection.abort();
+        // Nothing is ever sent: the only news is that the sender is gone.
+        while self.released.clone().changed().await.is_ok() {}
     }
 
     /// Asks for a sign of life.
@@ -229,13 +261,35 @@ impl AgentClient {
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<BufReader<S>, AgentError> {
     // The agent's first bytes of HTTP/2 may come together with its answer; the buffer keeps them.
     let mut stream = BufReader::new(stream);
+    greet(&mut stream).await?;
+    Ok(stream)
+}
+
+/// An agent that is between two frames takes the hello at once. One that was stopped in the middle of a frame takes it
+/// for that frame's content: then the frame is filled up, and what follows it is no HTTP/2, which ends its connection.
+async fn interrupt<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<BufReader<S>, AgentError> {
+    /// A restored guest answers within 0.2 s; this is for a host with every core busy.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let mut stream = BufReader::new(stream);
+    loop {
+        if let Ok(greeted) = timeout(PATIENCE, greet(&mut stream)).await {
+            return greeted.map(|()| stream);
+        }
+        // More than the largest frame that an agent takes.
+        let filler = vec![0; FRAME_SIZE as usize];
+        let filled = timeout(PATIENCE, stream.write_all(&filler)).await;
+        filled.unwrap_or(Ok(())).map_err(AgentError::Connect)?;
+    }
+}
+
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut BufReader<S>) -> Result<(), AgentError> {
     let nonce = *uuid::Uuid::new_v4().as_bytes();
     stream.write_all(&message(HELLO, GENERATION, &nonce)).await.map_err(AgentError::Connect)?;
     let mut scanner = Scanner::new(READY);
     loop {
         let byte = stream.read_u8().await.map_err(AgentError::Connect)?;
         match scanner.push(byte) {
-            Some((GENERATION, echoed)) if echoed == nonce => return Ok(stream),
+            Some((GENERATION, echoed)) if echoed == nonce => return Ok(()),
             Some((theirs, echoed)) if echoed == nonce => {
                 return Err(AgentError::Generation { theirs, ours: GENERATION });
             }

@@ -25,6 +25,7 @@ use super::{
     StopOptions,
     executions::{Execution, Executions},
     run::{AgentState, StopCall},
+    snapshots::{NewSnapshot, Rollback, Snapshot, Snapshots},
     start::Started,
 };
 use crate::{
@@ -78,6 +79,7 @@ pub(super) struct Control {
     stops: mpsc::Sender<StopCall>,
     executions: Executions,
     qmp: Qmp,
+    snapshots: Snapshots,
     accelerator: Accelerator,
     tasks: TaskTracker,
 }
@@ -87,6 +89,7 @@ impl Control {
         started: &Started,
         agent: watch::Receiver<AgentState>,
         stops: mpsc::Sender<StopCall>,
+        snapshots: Snapshots,
         tasks: TaskTracker,
     ) -> Arc<Control> {
         Arc::new(Control {
@@ -94,6 +97,7 @@ impl Control {
             stops,
             executions: started.executions.clone(),
             qmp: started.qmp.clone(),
+            snapshots,
             accelerator: started.accelerator.clone(),
             tasks,
         })
@@ -145,6 +149,7 @@ async fn answer(control: &Arc<Control>, request: Request<Incoming>) -> Response<
     route(control, request).await.unwrap_or_else(|failure| {
         let (status, message) = match failure {
             Failure::Status(status, message) => (status, message),
+            Failure::Vm(error @ VmError::NoSnapshot(_)) => (StatusCode::NOT_FOUND, error.to_string()),
             Failure::Vm(error) => (StatusCode::BAD_GATEWAY, error.to_string()),
         };
         let mut response = json_response(&json!({"error": message}));
@@ -162,6 +167,17 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Res
         (&Method::GET, ["v1", "agent"]) => Ok(json_response(&control.agent().await?.info().await?)),
         (&Method::POST, ["v1", "stop"]) => control.stop(read_json(request).await?).await,
         (&Method::POST, ["v1", "qmp"]) => control.qmp(read_json(request).await?).await,
+        (&Method::GET, ["v1", "snapshots"]) => Ok(json_response(&control.snapshots.list()?)),
+        (&Method::POST, ["v1", "snapshots"]) => {
+            let new: NewSnapshot = read_json(request).await?;
+            control.agent().await?;
+            Ok(json_response(&control.snapshots.take(new).await?))
+        }
+        (&Method::POST, ["v1", "rollback"]) => {
+            let wanted: Rollback = read_json(request).await?;
+            control.agent().await?;
+            Ok(json_response(&control.roll_back(wanted).await?))
+        }
         (&Method::POST, ["v1", "views"]) => {
             control.agent().await?.create_view(&read_json::<View>(request).await?).await?;
             Ok(Response::new(empty()))
@@ -242,11 +258,15 @@ impl Control {
         Ok(json_response(&value))
     }
 
-    async fn exec(
-        &self,
-        id: Option<uuid::Uuid>,
-        request: ExecRequest,
-    ) -> Result<Response<Body>, Failure> {
+    /// In a task of its own: a caller that goes away must not leave the guest between two states.
+    async fn roll_back(&self, wanted: Rollback) -> Result<Snapshot, Failure> {
+        let snapshots = self.snapshots.clone();
+        let work = self.tasks.spawn(async move { snapshots.roll_back(&wanted).await });
+        let ended = |_| Failure::Status(StatusCode::SERVICE_UNAVAILABLE, "the VM has ended".to_owned());
+        Ok(work.await.map_err(ended)??)
+    }
+
+    async fn exec(&self, id: Option<uuid::Uuid>, request: ExecRequest) -> Result<Response<Body>, Failure> {
         let agent = self.agent().await?;
         let execution = self.executions.start(&agent, id, &request).await?;
         let mut response = output(&execution, 0)?;

@@ -64,7 +64,8 @@ pub(super) struct Executions {
     // Std mutex: looked up and inserted into, never held across an await.
     all: Arc<Mutex<BTreeMap<String, Arc<Execution>>>>,
     writers: TaskTracker,
-    vm_end: watch::Sender<Option<String>>,
+    /// Why everything that runs at this moment has ended; news for whoever listened before.
+    ends: watch::Sender<String>,
 }
 
 /// Read at once from an execution's file; large enough that the system call does not count.
@@ -74,8 +75,8 @@ impl Executions {
     pub(super) fn open(paths: &Paths, id: &VmId) -> Result<Executions, VmError> {
         let directory = paths.vm(id).join("exec");
         fs::create_dir_all(&directory).io("create", &directory)?;
-        let (vm_end, _) = watch::channel(None);
-        Ok(Executions { directory, all: Arc::default(), writers: TaskTracker::new(), vm_end })
+        let (ends, _) = watch::channel(String::new());
+        Ok(Executions { directory, all: Arc::default(), writers: TaskTracker::new(), ends })
     }
 
     /// Starts a process in the guest and writes its frames from now on, whoever reads them. The caller may have chosen
@@ -91,6 +92,8 @@ impl Executions {
         fs::create_dir(&directory).io("create", &directory)?;
         let path = directory.join("output");
         let file = File::create_new(&path).io("create", &path)?;
+        // From before the start, so that an end in between is news too.
+        let ends = self.ends.subscribe();
         let (output, input) = agent.exec(request).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let execution = Arc::new(Execution {
@@ -104,7 +107,7 @@ impl Executions {
         self.lock().insert(id, Arc::clone(&execution));
         let writer =
             Writer { execution: Arc::clone(&execution), file, decoder: Decoder::new(), finished: false };
-        self.writers.spawn(writer.run(output, self.vm_end.subscribe()));
+        self.writers.spawn(writer.run(output, ends));
         Ok(execution)
     }
 
@@ -116,9 +119,14 @@ impl Executions {
         self.lock().values().map(|execution| execution.info()).collect()
     }
 
-    /// Gives every unfinished execution its last frame.
+    /// Gives every unfinished execution its last frame; later ones are not concerned.
+    pub(super) fn interrupt(&self, why: &str) {
+        self.ends.send_replace(why.to_owned());
+    }
+
+    /// Likewise, when there will be no later ones.
     pub(super) async fn vm_ended(&self, why: &str) {
-        self.vm_end.send_replace(Some(why.to_owned()));
+        self.interrupt(why);
         self.writers.close();
         self.writers.wait().await;
     }
@@ -179,14 +187,12 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut output: AgentExec, mut vm_end: watch::Receiver<Option<String>>) {
+    async fn run(mut self, mut output: AgentExec, mut ends: watch::Receiver<String>) {
         let why = loop {
             let chunk = tokio::select! {
                 biased;
                 chunk = output.next_chunk() => chunk,
-                end = vm_end.wait_for(Option::is_some) => {
-                    break end.ok().and_then(|end| end.clone()).unwrap_or_default();
-                }
+                _ = ends.changed() => break ends.borrow().clone(),
             };
             match chunk {
                 Ok(Some(bytes)) => {
@@ -199,12 +205,8 @@ impl Writer {
                 Ok(None) => break "the agent ended the exchange early".to_owned(),
                 Err(error) => {
                     // Most often the VM has just ended; its loop knows why.
-                    let ended = tokio::time::timeout(
-                        std::time::Duration::from_secs(1),
-                        vm_end.wait_for(Option::is_some),
-                    );
-                    let known = ended.await.ok().and_then(|end| end.ok()).and_then(|end| end.clone());
-                    break known.unwrap_or_else(|| error.to_string());
+                    let known = tokio::time::timeout(std::time::Duration::from_secs(1), ends.changed()).await;
+                    break if known.is_ok() { ends.borrow().clone() } else { error.to_string() };
                 }
             }
         };

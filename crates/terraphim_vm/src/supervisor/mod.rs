@@ -4,7 +4,8 @@
 //! and ends when the hypervisor has ended. Nobody else writes the row meanwhile.
 //!
 //! [`main`] detaches and runs [start`, the straight line up to `Running`, then [`run`](run), the one loop of
-//! the process. [`control`] is the HTTP API on the socket, [`executions`] keeps what ran in the guest.
+//! the process. [`control`] is the HTTP API on the socket, [`executions`] keeps what ran in the guest,
+//! [`snapshots`] sets it back.
 
 mod args;
 mod control;
@@ -13,14 +14,17 @@ mod files;
 mod lifeline;
 mod main;
 mod run;
+mod snapshots;
 mod start;
 mod stop;
 
 pub use args::SupervisorArgs;
 pub use control::{ExecutionInfo, VmStatus};
 pub use main::main;
+pub use snapshots::Snapshot;
 pub use stop::{StopOptions, StopReport, StopStep};
 
 pub(crate) use control::{EXEC_ID_HEADER, OUTPUT_OFFSET_QUERY, SignalRequest};
 pub(crate) use files::VmLock;
 pub(crate) use lifeline::{Readiness, SUBCOMMAND};
+pub(crate) use snapshots::{NewSnapshot, Rollback};

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     StopOptions, StopReport, StopStep,
     control::{self, Control},
+    snapshots::Snapshots,
     start::Started,
     stop,
 };
@@ -84,7 +85,8 @@ pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
     let (agent, agent_state) = watch::channel(AgentState::Booting);
     let (ended, ended_state) = watch::channel(false);
     let tasks = TaskTracker::new();
-    let control = Control::new(&started, agent_state.clone(), stops, tasks.clone());
+    let snapshots = Snapshots::new(&started, agent.clone())?;
+    let control = Control::new(&started, agent_state.clone(), stops, snapshots, tasks.clone());
     let boot = tasks.spawn(connect_agent(started.agent.try_clone(), started.record.name.clone()));
     let mut boot = Box::pin(boot);
     let mut booting = true;
@@ -165,16 +167,20 @@ async fn connect_agent(
         let stream = stream.and_then(UnixStream::from_std).map_err(|error| error.to_string())?;
         let describe = |error: AgentError| error.to_string();
         let agent = AgentClient::connect(stream, BOOT_LIMIT).await.map_err(describe)?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let configure = Configure {
-            hostname: Some(hostname),
-            realtime_ns: u64::try_from(since.as_nanos()).ok(),
-            entropy_hex: Some(entropy()),
-        };
-        agent.configure(&configure).await.map_err(describe)?;
+        agent.configure(&Configure { hostname: Some(hostname), ..now() }).await.map_err(describe)?;
         Ok(agent)
     };
     connect.await
+}
+
+/// What a guest must be told whenever it (re)starts: the time, and randomness that nobody else has had.
+pub(super) fn now() -> Configure {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Configure {
+        hostname: None,
+        realtime_ns: u64::try_from(since.as_nanos()).ok(),
+        entropy_hex: Some(entropy()),
+    }
 }
 
 fn entropy() -> String {
@@ -275,15 +281,20 @@ impl Loop {
         let Started { paths, record, socket, lock, registry, owner, .. } = self.started;
         drop(socket);
         let gone = !matches!(registry.get(&record.id), Ok(Some(_)) | Err(_));
+        // A VM that was made for one process is of no use to anybody else.
         if gone || owner.is_some() {
             crate::host::remove_files(&paths, &record.id)?;
+        }
+        // Last, so that somebody still knows of the files if this process is killed before they are gone.
+        if owner.is_some() {
+            registry.delete(&record.id)?;
         }
         drop(lock);
         Ok(())
     }
 
     fn record_end(&self, reason: EndReason, status: Option<ExitStatus>, step: StopStep) {
-        let Started { registry, claim, owner, .. } = &self.started;
+        let Started { registry, claim, .. } = &self.started;
         let mut end = VmEnd::of(reason);
         end.exit_code = status.and_then(|status| status.code());
         end.signal = status.and_then(|status| status.signal());
@@ -293,12 +304,7 @@ impl Loop {
             }
             step => format!("stopped by {step:?}").to_lowercase(),
         };
-        let written = match owner {
-            // Made for one process and of no use to anybody else.
-            Some(_) => registry.delete(&claim.id).map(|_| ()),
-            None => registry.set_ended(claim, VmState::Stopped, &end),
-        };
-        match written {
+        match registry.set_ended(claim, VmState::Stopped, &end) {
             Ok(()) | Err(RegistryError::Superseded(_)) => {}
             Err(error) => tracing::error!("cannot record the end of the VM: {error}"),
         }
