@@ -2,6 +2,7 @@
 //!
 //! Nothing is asserted: a machine's load is not the program's fault. Each figure stands beside what was asked for, and
 //! those that depend on the guest's own speed beside the guest's own part, measured in the same run.
+#![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::{
     path::{Path, PathBuf},
