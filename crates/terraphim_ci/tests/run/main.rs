@@ -1,0 +1,13 @@
+//! Runs of workflow files in real virtual machines, by the program as a user starts it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod flags;
+mod flow;
+mod host;
+mod hostile;
+mod output;
+mod records;
+mod refusals;
+mod signals;
+mod tree;
+mod vm;
