@@ -1,6 +1,6 @@
 //! Does an event start a workflow, and why?
 //!
-//! [`decide`] takes the triggers of a workflow and an [`Event`] and gives a [`Decision`] with a
+//! [`decide()`] takes the triggers of a workflow and an [`Event`] and gives a [`Decision`] with a
 //! sentence that says what decided.
 
 pub mod cron;
