@@ -1,0 +1,292 @@
+//! The HTTP API of a VM host against real servers and real VMs.
+
+mod server;
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::{Value, json};
+use server::{Answer, Server};
+
+/// A user of a server.
+struct User<'a> {
+    server: &'a Server,
+    token: String,
+}
+
+impl User<'_> {
+    fn get(&self, path: &str) -> Answer {
+        self.server.call("GET", path, Some(&self.token), None)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Answer {
+        self.server.call("POST", path, Some(&self.token), Some(&body.to_string()))
+    }
+
+    fn delete(&self, path: &str) -> Answer {
+        self.server.call("DELETE", path, Some(&self.token), None)
+    }
+
+    fn vm(&self) -> String {
+        let made = self.post("/api/vms", &json!({"vm_type": "bionic-test"}));
+        assert_eq!(made.status, 200, "{}", made.body);
+        made.body["id"].as_str().unwrap().to_owned()
+    }
+
+    fn run(&self, vm: &str, code: &str) -> Answer {
+        self.post("/api/llm/execute", &json!({"language": "bash", "code": code, "vm_id": vm}))
+    }
+
+    /// Standard output of a command that succeeds.
+    fn output(&self, vm: &str, code: &str) -> String {
+        let answer = self.run(vm, code);
+        assert_eq!((answer.status, &answer.body["exit_code"]), (200, &json!(0)), "{}", answer.body);
+        answer.body["stdout"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts a command and does not wait.
+    fn begin(&self, vm: &str, code: &str, seconds: u64) -> String {
+        let body = json!({"code": code, "vm_id": vm, "wait": false, "timeout_seconds": seconds});
+        let answer = self.post("/api/llm/execute", &body);
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.body["execution_id"].as_str().unwrap().to_owned()
+    }
+}
+
+fn user<'a>(server: &'a Server, name: &str) -> User<'a> {
+    User { server, token: server.token(name) }
+}
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16, words: &str) {
+    assert_eq!(answer.status, status, "{}", answer.body);
+    let error = answer.body["error"].as_str().unwrap();
+    assert!(error.contains(words), "{error}");
+    assert_eq!(answer.body.as_object().unwrap().len(), 1, "an error says nothing else");
+}
+
+#[test]
+fn every_call_of_the_document_wants_a_token() {
+    let server = Server::start();
+    let health = server.call("GET", "/health", None, None);
+    assert_eq!((health.status, &health.body["status"]), (200, &json!("healthy")));
+    assert!(health.body["timestamp"].is_string() && health.body["service"].is_string());
+    assert!(health.head.contains("x-request-id: "), "{}", health.head);
+    let document = server.call("GET", "/openapi.json", None, None).body;
+    let mut count = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            if path.starts_with("/api") {
+                let answer = server.call(&method.to_uppercase(), path, None, Some("{}"));
+                refused(&answer, 401, "no token");
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(count, 13);
+    refused(&server.call("GET", "/nowhere", None, None), 404, "there is no call");
+    refused(&server.call("PUT", "/api/vms", None, None), 405, "cannot be");
+}
+
+#[test]
+fn tokens_are_checked_and_can_be_taken_back() {
+    let mut server = Server::start();
+    let alice = server.token("alice");
+    let list = |server: &Server, token: &str| server.call("GET", "/api/vms", Some(token), None);
+    let answer = list(&server, &alice);
+    assert_eq!(
+        (answer.status, &answer.body["user"], &answer.body["total"]),
+        (200, &json!("alice"), &json!(0))
+    );
+    let mode = fs::metadata(server.data().join("api/jwt-secret")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    refused(&list(&server, "nonsense"), 401, "cannot be understood");
+    refused(&list(&server, &format!("{alice}x")), 401, "signature");
+    let tokens: Value = serde_json::from_str(&server.tci(&["token", "ls", "--json"])).unwrap();
+    assert_eq!(tokens[0]["user_id"], "alice");
+    server.tci(&["token", "revoke", tokens[0]["id"].as_str().unwrap()]);
+    refused(&list(&server, &alice), 401, "revoked");
+    // Another secret, and the same after a restart.
+    let bob = server.token("bob");
+    fs::write(server.data().join("api/jwt-secret"), "another secret of more than 32 bytes").unwrap();
+    assert_eq!(list(&server, &bob).status, 200);
+    assert_eq!(server.terminate(), 0);
+    server.restart();
+    refused(&list(&server, &bob), 401, "another secret");
+}
+
+#[test]
+fn a_vm_from_creation_to_deletion() {
+    let server = Server::start();
+    let (alice, bob) = (user(&server, "alice"), user(&server, "bob"));
+    let made = alice.post("/api/vms", &json!({"vm_type": "focal", "vm_name": "mine"}));
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!((&made.body["name"], &made.body["vm_type"]), (&json!("mine"), &json!("focal")));
+    let vm = made.body["id"].as_str().unwrap();
+    refused(&alice.post("/api/vms", &json!({"vm_type": "huge"})), 400, "there is no VM type `huge`");
+    refused(&alice.post("/api/vms", &json!({"name": "../x"})), 400, "name");
+    refused(&alice.post("/api/vms", &json!({"name": "a", "vm_name": "b"})), 400, "differ");
+    refused(&bob.post("/api/vms", &json!({"name": "mine"})), 409, "already a VM named");
+    // The quota of the configuration is two.
+    let second = alice.vm();
+    refused(&alice.post("/api/vms", &json!({})), 429, "2 are allowed");
+    assert_eq!(alice.delete(&format!("/api/vms/{second}")).status, 200);
+    refused(&alice.delete(&format!("/api/vms/{second}")), 404, "there is no VM");
+
+    commands(&alice, vm);
+
+    let got = alice.get(&format!("/api/vms/{vm}")).body;
+    assert_eq!((&got["id"], &got["vm_id"], &got["status"]), (&json!(vm), &json!(vm), &json!("running")));
+    let list = alice.get("/api/vms").body;
+    assert_eq!((&list["total"], &list["vms"][0]["id"]), (&json!(1), &json!(vm)));
+    refused(&bob.get(&format!("/api/vms/{vm}")), 403, "somebody else");
+    refused(&bob.run(vm, "true"), 403, "somebody else");
+    refused(&bob.delete(&format!("/api/vms/{vm}")), 403, "somebody else");
+    assert_eq!(bob.get("/api/vms").body["total"], 0);
+    let stopped = alice.post(&format!("/api/vms/{vm}/stop"), &json!({}));
+    assert_eq!(stopped.status, 200, "{}", stopped.body);
+    refused(&alice.run(vm, "true"), 409, "stopped");
+    assert!(alice.get(&format!("/api/vms/{vm}/history")).body["total"].as_u64().unwrap() > 3, "it is kept");
+    assert_eq!(alice.delete(&format!("/api/vms/{vm}")).status, 200);
+    assert_eq!(alice.get("/api/vms").body["total"], 0);
+}
+
+fn commands(user: &User<'_>, vm: &str) {
+    let failed = user.run(vm, "echo out; echo err >&2; exit 3");
+    assert_eq!(failed.status, 200);
+    let body = &failed.body;
+    assert_eq!(
+        (&body["exit_code"], &body["stdout"], &body["stderr"]),
+        (&json!(3), &json!("out\n"), &json!("err\n"))
+    );
+    assert_eq!((&body["vm_id"], &body["error"]), (&json!(vm), &Value::Null));
+    for field in ["execution_id", "started_at", "completed_at"] {
+        assert!(body[field].is_string(), "{field}");
+    }
+    assert!(body["duration_ms"].is_u64());
+    let mut request = json!({"code": "pwd", "vm_id": vm, "working_dir": "/var", "timeout_seconds": 60});
+    assert_eq!(user.post("/api/llm/execute", &request).body["stdout"], "/var\n");
+    request["timeout_ms"] = json!(60_001);
+    refused(&user.post("/api/llm/execute", &request), 400, "differ");
+    request["timeout_ms"] = json!(60_000);
+    assert_eq!(user.post("/api/llm/execute", &request).status, 200);
+    request["working_dir"] = json!("/nowhere");
+    refused(&user.post("/api/llm/execute", &request), 400, "/nowhere");
+    refused(
+        &user.post("/api/llm/execute", &json!({"code": "1", "language": "cobol", "vm_id": vm})),
+        400,
+        "cobol",
+    );
+    refused(&user.post("/api/llm/execute", &json!({"vm_id": vm})), 400, "code");
+    refused(&user.run("0123456789ab", "true"), 404, "there is no VM");
+    refused(&user.run(vm, &"x".repeat(200_000)), 413, "code");
+    refused(&user.run(vm, &"x".repeat(2_000_000)), 413, "length limit");
+    // A command that leaves with 0 when it is told to stop did not succeed.
+    let body =
+        json!({"code": "trap 'exit 0' TERM; while :; do sleep 0.05; done", "vm_id": vm, "timeout_ms": 500});
+    let answer = user.post("/api/llm/execute", &body);
+    assert_eq!((answer.status, &answer.body["exit_code"]), (200, &json!(124)), "{}", answer.body);
+    assert!(answer.body["error"].as_str().unwrap().contains("timed out"));
+    let running = user.begin(vm, "exec sleep 1000", 600);
+    let path = format!("/api/vms/{vm}/executions/{running}");
+    assert_eq!(user.get(&path).body["exit_code"], Value::Null);
+    assert_eq!(user.post(&format!("{path}/cancel"), &json!({})).status, 200);
+    assert_eq!(user.server.ended(vm, &running, &user.token)["exit_code"], 130);
+    refused(&user.post(&format!("{path}/cancel"), &json!({})), 409, "has ended");
+    let all = user.get(&format!("/api/vms/{vm}/history")).body;
+    assert_eq!(all["history"][0]["execution_id"], json!(running), "the newest is first");
+    let failures = user.get(&format!("/api/vms/{vm}/history?limit=2&failures_only=true")).body;
+    assert_eq!(failures["history"].as_array().unwrap().len(), 2);
+    assert!(failures["history"].as_array().unwrap().iter().all(|entry| entry["exit_code"] != 0));
+    assert!(failures["total"].as_u64() < all["total"].as_u64());
+    refused(&user.get(&format!("/api/vms/{vm}/history?limit=many")), 400, "limit");
+}
+
+#[test]
+fn without_a_vm_one_is_made_and_stays() {
+    let server = Server::start();
+    let alice = user(&server, "alice");
+    let answer =
+        alice.post("/api/llm/execute", &json!({"language": "bash", "code": "echo fresh > /tmp/file"}));
+    assert_eq!((answer.status, &answer.body["exit_code"]), (200, &json!(0)), "{}", answer.body);
+    assert_eq!(alice.output(answer.body["vm_id"].as_str().unwrap(), "cat /tmp/file"), "fresh\n");
+    assert_eq!(alice.get("/api/vms").body["total"], 1);
+}
+
+#[test]
+fn commands_outlive_a_killed_server() {
+    let mut server = Server::start();
+    let token = server.token("alice");
+    let (vm, waits, hangs) = {
+        let alice = User { server: &server, token: token.clone() };
+        let vm = alice.vm();
+        let waits = "echo one; until [ -e /tmp/go ]; do sleep 0.05; done; echo two; exit 7";
+        (vm.clone(), alice.begin(&vm, waits, 600), alice.begin(&vm, "touch /tmp/hangs; exec sleep 1000", 5))
+    };
+    // Both run: the supervisor has their output files.
+    {
+        let alice = User { server: &server, token: token.clone() };
+        assert_eq!(alice.output(&vm, "until [ -e /tmp/hangs ]; do sleep 0.05; done"), "");
+    }
+    server.kill_and_restart();
+    let alice = User { server: &server, token: token.clone() };
+    assert_eq!(alice.output(&vm, "touch /tmp/go"), "");
+    let ended = server.ended(&vm, &waits, &token);
+    assert_eq!((&ended["exit_code"], &ended["stdout"]), (&json!(7), &json!("one\ntwo\n")));
+    // The time limit was set by the server that was killed.
+    assert_eq!(server.ended(&vm, &hangs, &token)["exit_code"], 124);
+}
+
+#[test]
+fn a_client_that_goes_away_stops_its_command() {
+    let server = Server::start();
+    let alice = user(&server, "alice");
+    let vm = alice.vm();
+    let body = json!({"code": "touch /tmp/begun; exec sleep 1000", "vm_id": vm}).to_string();
+    let stream = server.send("POST", "/api/llm/execute", Some(&alice.token), Some(&body));
+    assert_eq!(alice.output(&vm, "until [ -e /tmp/begun ]; do sleep 0.05; done"), "");
+    drop(stream);
+    let history = alice.get(&format!("/api/vms/{vm}/history")).body;
+    let is_ours = |entry: &&Value| entry["command"].as_str().unwrap().starts_with("touch");
+    let entry = history["history"].as_array().unwrap().iter().find(is_ours).unwrap();
+    let execution = entry["execution_id"].as_str().unwrap();
+    assert_eq!(server.ended(&vm, execution, &alice.token)["exit_code"], 130);
+}
+
+#[test]
+fn a_rollback_brings_memory_and_disk_back() {
+    let server = Server::start();
+    let alice = user(&server, "alice");
+    let vm = alice.vm();
+    // /dev/shm is memory, /workspace is on the disk, the host name is in the kernel.
+    let read = "cat /dev/shm/memory /workspace/disk; hostname";
+    alice.output(&vm, "echo old > /dev/shm/memory; echo old > /workspace/disk; sync; hostname old");
+    // One that runs and prints all the while, so that the snapshot cuts the connection where it will.
+    let before = alice.begin(&vm, "while :; do echo before; done", 600);
+    let taken =
+        alice.post(&format!("/api/vms/{vm}/snapshots"), &json!({"name": "clean", "description": "first"}));
+    assert_eq!(taken.status, 200, "{}", taken.body);
+    let snapshot = taken.body["snapshot_id"].as_str().unwrap();
+    alice.post(&format!("/api/vms/{vm}/executions/{before}/cancel"), &json!({}));
+    server.ended(&vm, &before, &alice.token);
+    alice.output(&vm, "echo new > /dev/shm/memory; rm /workspace/disk; sync; hostname new");
+    let running = alice.begin(&vm, "touch /tmp/begun; exec sleep 1000", 600);
+    alice.output(&vm, "until [ -e /tmp/begun ]; do sleep 0.05; done");
+    for _ in 0..2 {
+        let back = alice.post(&format!("/api/vms/{vm}/rollback/{snapshot}"), &json!({}));
+        assert_eq!((back.status, &back.body["snapshot_id"]), (200, &json!(snapshot)), "{}", back.body);
+        assert_eq!(back.body["vm_id"], json!(vm));
+        assert_eq!(alice.output(&vm, read), "old\nold\nold\n");
+    }
+    // What ran is lost, and nobody says that it succeeded.
+    let lost = server.ended(&vm, &running, &alice.token);
+    assert_eq!((&lost["exit_code"], &lost["error"]), (&Value::Null, &json!("rolled back")));
+    let guest: i64 = alice.output(&vm, "date +%s").trim().parse().unwrap();
+    let host = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((host.cast_signed() - guest).abs() < 20, "the clock was set: {guest}, here {host}");
+    let none = uuid::Uuid::new_v4();
+    refused(&alice.post(&format!("/api/vms/{vm}/rollback/{none}"), &json!({})), 404, "there is no snapshot");
+    refused(&alice.post(&format!("/api/vms/{vm}/rollback/x%20y"), &json!({})), 404, "there is no snapshot");
+    refused(&alice.post(&format!("/api/vms/{vm}/snapshots"), &json!({"name": ""})), 400, "name");
+    let list = alice.get(&format!("/api/vms/{vm}/snapshots")).body;
+    assert_eq!((&list["total"], &list["snapshots"][0]["name"]), (&json!(1), &json!("clean")));
+}
