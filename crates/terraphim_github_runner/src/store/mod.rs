@@ -5,8 +5,8 @@
 //! executes a run is named in the row before anything starts; a run whose process is gone is *interrupted*: readers
 //! show it so at once, the next writer records it.
 //!
-//! The SQL is what SQLite and PostgreSQL have in common; only the migrations and [`open`] know SQLite.
-//! To add a column: a new file in `migrations/` (never change an old one), then [`record`], `write` and `read`.
+//! The SQL is what SQLite and PostgreSQL have in common; only the migrations and `open` know SQLite.
+//! To add a column: a new file in `migrations/` (never change an old one), then `record`, `write` and `read`.
 
 mod error;
 mod log;
