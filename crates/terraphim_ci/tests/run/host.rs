@@ -246,6 +246,11 @@ impl Said {
         format!("{}{}", self.stdout, self.stderr)
     }
 
+    /// How many errors it told of.
+    pub(crate) fn errors(&self) -> usize {
+        self.stderr.lines().filter(|line| line.starts_with("error: ")).count()
+    }
+
     /// It ended so, and said all of `words`.
     #[track_caller]
     pub(crate) fn ends(&self, code: i32, words: &[&str]) {
@@ -253,7 +258,7 @@ impl Said {
         for word in words {
             assert!(self.all().contains(word), "no {word:?} in {self:#?}");
         }
-        assert!(!self.all().contains("panicked"), "{self:#?}");
+        assert!(!self.all().contains("panicked at"), "{self:#?}");
     }
 }
 

@@ -13,7 +13,7 @@ fn refused(text: &str, words: &[&str]) {
     let said = world.tell(&["run"]);
     said.ends(2, &[".github/workflows/bad.yml"]);
     said.ends(2, words);
-    assert_eq!(said.stderr.matches("error: ").count(), 1, "one message: {said:#?}");
+    assert_eq!(said.errors(), 1, "one message: {said:#?}");
     assert_eq!(world.tell(&["runs", "ls", "--json"]).stdout.trim(), "[]");
 }
 
@@ -21,7 +21,7 @@ fn refused(text: &str, words: &[&str]) {
 fn workflows_that_cannot_run_are_refused_with_their_place() {
     refused("on: push\njobs:\n  a: [\n", &["bad.yml:"]);
     refused(&GOOD.replace("    steps", "    stepz"), &["bad.yml:5:5", "stepz"]);
-    refused(&GOOD.replace("[{run: 'true'}]", "[{run: [1]}]"), &["bad.yml:5:18"]);
+    refused(&GOOD.replace("[{run: 'true'}]", "[{run: [1]}]"), &["bad.yml:5:19"]);
     refused(
         &GOOD.replace("{run: 'true'}", "{uses: some/action@v1}"),
         &["bad.yml:5", "some/action@v1", "hint:"],
@@ -44,7 +44,7 @@ fn a_host_that_cannot_run_vms_is_named_with_a_remedy() {
     symlink("/usr/bin/git", bin.join("git")).unwrap();
     let no_qemu = crate::host::Said::of(&world.tci().env("PATH", &bin).arg("run").output().unwrap());
     no_qemu.ends(3, &["qemu-system-x86_64", "install"]);
-    assert_eq!(no_qemu.stderr.matches("error: ").count(), 1, "{no_qemu:#?}");
+    assert_eq!(no_qemu.errors(), 1, "{no_qemu:#?}");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     fs::write(world.data(), "a file").unwrap();
     let said = world.tell(&["run"]);
     said.ends(3, &["data"]);
-    assert_eq!(said.stderr.matches("error: ").count(), 1, "{said:#?}");
+    assert_eq!(said.errors(), 1, "{said:#?}");
     for command in [&["vm", "ls"][..], &["runs", "ls"], &["image", "ls"]] {
         assert_ne!(world.tell(command).code, 101);
     }
@@ -70,7 +70,7 @@ fn damaged_databases_are_named_and_left_alone() {
             .unwrap();
         let said = world.tell(&["run"]);
         said.ends(3, &[name]);
-        assert_eq!(said.stderr.matches("error: ").count(), 1, "{said:#?}");
+        assert_eq!(said.errors(), 1, "{said:#?}");
         assert!(fs::read_to_string(world.data().join(name)).unwrap().starts_with("this is no"), "left alone");
     }
 }

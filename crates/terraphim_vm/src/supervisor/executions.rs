@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Paths, VmError, VmId,
-    agent::{AgentClient, AgentExec, AgentInput},
+    agent::{AgentClient, AgentError, AgentExec, AgentInput},
     error::IoContext as _,
     protocol::{
         frame::{self, Decoder, Tag},
@@ -93,8 +93,13 @@ impl Executions {
         let path = directory.join("output");
         let file = File::create_new(&path).io("create", &path)?;
         // From before the start, so that an end in between is news too.
-        let ends = self.ends.subscribe();
-        let (output, input) = agent.exec(request).await?;
+        let mut ends = self.ends.subscribe();
+        let (output, input) = match agent.exec(request).await {
+            Err(error @ AgentError::Broken { .. }) => {
+                return Err(why_lost(&mut ends).await.map_or(error.into(), VmError::Lost));
+            }
+            started => started?,
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let execution = Arc::new(Execution {
             id: id.clone(),
@@ -186,6 +191,12 @@ struct Writer {
     finished: bool,
 }
 
+/// Why the connection to the agent broke: most often the VM has just ended, and its loop knows why a moment later.
+async fn why_lost(ends: &mut watch::Receiver<String>) -> Option<String> {
+    let known = tokio::time::timeout(std::time::Duration::from_secs(1), ends.changed()).await;
+    known.is_ok().then(|| ends.borrow().clone())
+}
+
 impl Writer {
     async fn run(mut self, mut output: AgentExec, mut ends: watch::Receiver<String>) {
         let why = loop {
@@ -203,11 +214,7 @@ impl Writer {
                 }
                 Ok(None) if self.finished => return self.publish(0),
                 Ok(None) => break "the agent ended the exchange early".to_owned(),
-                Err(error) => {
-                    // Most often the VM has just ended; its loop knows why.
-                    let known = tokio::time::timeout(std::time::Duration::from_secs(1), ends.changed()).await;
-                    break if known.is_ok() { ends.borrow().clone() } else { error.to_string() };
-                }
+                Err(error) => break why_lost(&mut ends).await.unwrap_or_else(|| error.to_string()),
             }
         };
         self.finished = true;
