@@ -1,6 +1,5 @@
 //! The whole way against a VM host: session, VM, commands, learning. Ignored by default because it needs one
 //! (`FIRECRACKER_API_URL`, `FIRECRACKER_AUTH_TOKEN`); `scripts/test.sh` starts `tci serve` and runs it.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{collections::HashMap, env, sync::Arc};
 

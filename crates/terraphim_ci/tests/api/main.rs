@@ -1,4 +1,5 @@
 //! The HTTP API of a VM host against real servers and real VMs.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod server;
 
