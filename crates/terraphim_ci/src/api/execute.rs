@@ -203,7 +203,7 @@ async fn attempts(
         call.save(api.host.paths(), vm)?;
         let id = Uuid::try_parse(&call.exec).expect("made from one above");
         let mut exec = client.exec_as(id, &request).await?;
-        let (ending, output, stopped) = running::follow(&mut exec, deadline, &entered.stop).await?;
+        let (ending, output, stopped) = running::follow(&mut exec, deadline, entered).await?;
         let is_missing = matches!(&ending, Ending::Failed(failed) if failed.reason == ExecFailure::NotFound);
         if is_missing && number + 1 < programs.len() {
             continue;

@@ -11,6 +11,7 @@ mod body;
 mod calls;
 mod error;
 mod execute;
+mod files;
 mod history;
 mod openapi;
 mod resume;
@@ -20,6 +21,7 @@ mod server;
 mod settings;
 mod snapshots;
 mod state;
+mod stream;
 mod tokens;
 mod vms;
 

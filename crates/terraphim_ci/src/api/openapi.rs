@@ -42,6 +42,15 @@ const DELETE_VM: Operation = Operation {
     errors: &[404],
 };
 
+const PUT_FILES: Operation = Operation {
+    method: "put",
+    path: "/api/vms/{id}/files",
+    summary: "Unpack a tar stream below the directory `path` of a running VM; everything belongs to `owner`.",
+    request: Some("Tar"),
+    response: "Message",
+    errors: &[400, 404, 409],
+};
+
 const OPERATIONS: &[Operation] = &[
     get("/health", "A sign of life; needs no token.", "Health", &[]),
     get("/openapi.json", "This document; needs no token.", "Document", &[]),
@@ -93,6 +102,15 @@ const OPERATIONS: &[Operation] = &[
         "Message",
         &[404, 409],
     ),
+    get(
+        "/api/vms/{id}/executions/{execution_id}/stream",
+        "The output as it comes, one JSON object a line; the last has `exit_code`, `failed` or `lost`. `offset` \
+         continues behind the line that said it.",
+        "Lines",
+        &[400, 404, 409],
+    ),
+    get("/api/vms/{id}/files", "A tar stream of `path` in a running VM.", "Tar", &[400, 404, 409]),
+    PUT_FILES,
 ];
 
 /// The whole document.
@@ -139,11 +157,9 @@ fn describe(operation: &Operation) -> Value {
         responses.insert(status.to_string(), content(reason(*status), "Error"));
     }
     let mut described = json!({"summary": operation.summary, "responses": responses});
-    if operation.path.ends_with("/history") {
-        described["parameters"] = json!([
-            {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0}},
-            {"name": "failures_only", "in": "query", "schema": {"type": "boolean"}},
-        ]);
+    let query = query(operation);
+    if !query.is_empty() {
+        described["parameters"] = json!(query);
     }
     if let Some(request) = operation.request {
         described["requestBody"] = json!({"required": true, "content": json_of(request)});
@@ -154,12 +170,29 @@ fn describe(operation: &Operation) -> Value {
     described
 }
 
+fn query(operation: &Operation) -> Vec<Value> {
+    let fields: &[(&str, &str, bool)] = match operation.path.rsplit('/').next() {
+        Some("history") => &[("limit", "integer", false), ("failures_only", "boolean", false)],
+        Some("stream") => &[("offset", "integer", false)],
+        Some("files") if operation.method == "put" => &[("path", "string", true), ("owner", "string", false)],
+        Some("files") => &[("path", "string", true)],
+        _ => &[],
+    };
+    let describe = |(name, kind, required): &(&str, &str, bool)| json!({"name": name, "in": "query", "required": required, "schema": {"type": kind}});
+    fields.iter().map(describe).collect()
+}
+
 fn content(description: &str, schema: &str) -> Value {
     json!({"description": description, "content": json_of(schema)})
 }
 
 fn json_of(schema: &str) -> Value {
-    json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
+    let media = match schema {
+        "Tar" => "application/x-tar",
+        "Lines" => "application/x-ndjson",
+        _ => "application/json",
+    };
+    json!({media: {"schema": {"$ref": format!("#/components/schemas/{schema}")}}})
 }
 
 fn reason(status: u16) -> &'static str {
@@ -201,6 +234,8 @@ fn schemas() -> Value {
         "Error": object(&[("error", "string")]),
         "Health": object(&[("service", "string"), ("status", "string"), ("timestamp", "time")]),
         "Document": {"type": "object"},
+        "Tar": {"type": "string", "format": "binary"},
+        "Lines": {"type": "string"},
         "Message": object(&[
             ("message", "string"), ("id", "string?"), ("vm_id", "string"), ("snapshot_id", "string?"),
             ("execution_id", "string?"), ("step", "string?"),

@@ -50,7 +50,7 @@ async fn follow(api: &Api, vm: &VmId, call: &mut Call, entered: &Entered) -> Res
     };
     let (ending, stopped) = match attached {
         Ok(mut exec) => {
-            let followed = running::follow(&mut exec, Instant::now() + left, &entered.stop).await?;
+            let followed = running::follow(&mut exec, Instant::now() + left, entered).await?;
             (followed.0, followed.2)
         }
         // The VM has ended, or the server before this one was killed in the moment before the start.

@@ -14,7 +14,8 @@ use terraphim_vm::{
     },
 };
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+
+use super::state::Entered;
 
 /// The most that an answer carries of each output. The rest is with the supervisor and can be streamed.
 const MOST_OUTPUT: usize = 4 << 20;
@@ -69,14 +70,14 @@ pub(super) enum Ending {
     Lost(String),
 }
 
-/// Follows `exec` to its end; `stop` and `deadline` end it.
+/// Follows `exec` to its end; a stop and `deadline` end it.
 ///
 /// # Errors
 /// The supervisor cannot be reached any more.
 pub(super) async fn follow(
     exec: &mut Exec,
     deadline: Instant,
-    stop: &CancellationToken,
+    entered: &Entered,
 ) -> Result<(Ending, Output, Option<Stopped>), VmError> {
     let mut output = Output::default();
     let mut stopped = None;
@@ -85,7 +86,7 @@ pub(super) async fn follow(
     loop {
         let event = tokio::select! {
             event = exec.next() => event?,
-            () = stop.cancelled(), if stopped.is_none() => {
+            () = entered.stop.cancelled(), if stopped.is_none() => {
                 stopped = Some(Stopped::Cancelled);
                 next_step = send(exec, SIGTERM, GRACE).await;
                 continue;
@@ -108,7 +109,8 @@ pub(super) async fn follow(
             Some(ExecEvent::Exited(exited)) => return Ok((Ending::Exited(exited), output, stopped)),
             Some(ExecEvent::Failed(failed)) => return Ok((Ending::Failed(failed), output, stopped)),
             Some(ExecEvent::Lost(why)) => return Ok((Ending::Lost(why), output, stopped)),
-            Some(_) => {}
+            Some(ExecEvent::Started(_)) => entered.begun.cancel(),
+            Some(ExecEvent::File(_) | ExecEvent::FileData(_)) => {}
             None => return Ok((Ending::Lost("its output ended early".to_owned()), output, stopped)),
         }
     }

@@ -18,7 +18,7 @@ use super::{
     Api,
     calls::{now_ms, time_text},
     error::ApiError,
-    execute, history, openapi, resume, snapshots, vms,
+    execute, files, history, openapi, resume, snapshots, stream, vms,
 };
 use crate::{
     exit::Exit,
@@ -85,6 +85,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/vms/{id}/history", get(history::list))
         .route("/api/vms/{id}/executions/{execution_id}", get(history::get))
         .route("/api/vms/{id}/executions/{execution_id}/cancel", post(history::cancel))
+        .route("/api/vms/{id}/executions/{execution_id}/stream", get(stream::stream))
+        .route("/api/vms/{id}/files", get(files::get).put(files::put).layer(DefaultBodyLimit::disable()))
         .fallback(missing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -29,29 +29,45 @@ pub(crate) struct Api {
     pub(super) leaving: CancellationToken,
 }
 
-/// How to stop the commands that this process follows, by execution.
+/// The commands that this process follows, by VM and execution.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     // Std mutex: looked up and inserted into, never held across an await.
-    stops: Mutex<HashMap<(VmId, String), CancellationToken>>,
+    all: Mutex<HashMap<(VmId, String), Signals>>,
+}
+
+/// What is said to and by whoever follows a command.
+#[derive(Clone, Debug, Default)]
+struct Signals {
+    stop: CancellationToken,
+    begun: CancellationToken,
 }
 
 impl Running {
     /// Registers an execution until the guard is dropped.
     pub(super) fn enter(api: &Arc<Api>, vm: &VmId, execution: &str) -> Entered {
-        let (key, stop) = ((vm.clone(), execution.to_owned()), CancellationToken::new());
-        api.running.lock().insert(key.clone(), stop.clone());
-        Entered { api: Arc::clone(api), key, stop }
+        let (key, signals) = ((vm.clone(), execution.to_owned()), Signals::default());
+        api.running.lock().insert(key.clone(), signals.clone());
+        let Signals { stop, begun } = signals;
+        Entered { api: Arc::clone(api), key, stop, begun }
     }
 
     /// Asks for the end of an execution; false when it is not running.
     pub(super) fn stop(&self, vm: &VmId, execution: &str) -> bool {
-        let stop = self.lock().get(&(vm.clone(), execution.to_owned())).cloned();
-        stop.inspect(CancellationToken::cancel).is_some()
+        let signals = self.lock().get(&(vm.clone(), execution.to_owned())).cloned();
+        signals.inspect(|signals| signals.stop.cancel()).is_some()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(VmId, String), CancellationToken>> {
-        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns when an execution has begun, or will not any more.
+    pub(super) async fn begun(&self, vm: &VmId, execution: &str) {
+        let signals = self.lock().get(&(vm.clone(), execution.to_owned())).cloned();
+        if let Some(signals) = signals {
+            signals.begun.cancelled().await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(VmId, String), Signals>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,10 +76,12 @@ pub(super) struct Entered {
     api: Arc<Api>,
     key: (VmId, String),
     pub(super) stop: CancellationToken,
+    pub(super) begun: CancellationToken,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        self.begun.cancel();
         self.api.running.lock().remove(&self.key);
     }
 }

@@ -83,7 +83,7 @@ fn every_call_of_the_document_wants_a_token() {
             }
         }
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 16);
     refused(&server.call("GET", "/nowhere", None, None), 404, "there is no call");
     refused(&server.call("PUT", "/api/vms", None, None), 405, "cannot be");
 }
@@ -187,11 +187,19 @@ fn commands(user: &User<'_>, vm: &str) {
     let answer = user.post("/api/llm/execute", &body);
     assert_eq!((answer.status, &answer.body["exit_code"]), (200, &json!(124)), "{}", answer.body);
     assert!(answer.body["error"].as_str().unwrap().contains("timed out"));
-    let running = user.begin(vm, "exec sleep 1000", 600);
+    let running = user.begin(vm, "echo out; printf '\\377' >&2; exec sleep 1000", 600);
     let path = format!("/api/vms/{vm}/executions/{running}");
+    let mut lines = user.server.stream(&format!("{path}/stream"), &user.token);
+    assert_eq!(lines.next().unwrap()["stdout"], "out\n");
+    let second = lines.next().unwrap();
+    assert_eq!(second["stderr_base64"], "/w==");
     assert_eq!(user.get(&path).body["exit_code"], Value::Null);
     assert_eq!(user.post(&format!("{path}/cancel"), &json!({})).status, 200);
     assert_eq!(user.server.ended(vm, &running, &user.token)["exit_code"], 130);
+    assert_eq!(lines.next().unwrap()["exit_code"], 143);
+    assert!(lines.next().is_none());
+    let rest = format!("{path}/stream?offset={}", second["offset"]);
+    assert_eq!(user.server.stream(&rest, &user.token).count(), 1);
     refused(&user.post(&format!("{path}/cancel"), &json!({})), 409, "has ended");
     let all = user.get(&format!("/api/vms/{vm}/history")).body;
     assert_eq!(all["history"][0]["execution_id"], json!(running), "the newest is first");
@@ -200,6 +208,36 @@ fn commands(user: &User<'_>, vm: &str) {
     assert!(failures["history"].as_array().unwrap().iter().all(|entry| entry["exit_code"] != 0));
     assert!(failures["total"].as_u64() < all["total"].as_u64());
     refused(&user.get(&format!("/api/vms/{vm}/history?limit=many")), 400, "limit");
+}
+
+#[test]
+fn files_go_in_and_come_out() {
+    let server = Server::start();
+    let alice = user(&server, "alice");
+    let vm = alice.vm();
+    let mut tar = tar::Builder::new(Vec::new());
+    let content = vec![7; 3 << 20];
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "in/file", content.as_slice()).unwrap();
+    let tar = tar.into_inner().unwrap();
+    let path = format!("/api/vms/{vm}/files?path=/workspace");
+    let answer = server.call_bytes("PUT", &path, &alice.token, &tar);
+    assert_eq!(answer.0, 200, "{}", String::from_utf8_lossy(&answer.1));
+    assert_eq!(alice.output(&vm, "wc -c < /workspace/in/file"), format!("{}\n", content.len()));
+    let (status, body) = server.call_bytes("GET", &format!("{path}/in"), &alice.token, &[]);
+    assert_eq!(status, 200);
+    let mut archive = tar::Archive::new(body.as_slice());
+    let sizes: Vec<u64> = archive.entries().unwrap().map(|entry| entry.unwrap().size()).collect();
+    assert!(sizes.contains(&(content.len() as u64)), "{sizes:?}");
+    assert_eq!(
+        server.call_bytes("PUT", &path, &alice.token, &tar[..tar.len() / 2]).0,
+        503,
+        "half an archive"
+    );
+    refused(&alice.get(&format!("/api/vms/{vm}/files?path=relative")), 400, "absolute");
+    refused(&alice.get(&format!("/api/vms/{vm}/files?path=/nowhere")), 503, "nowhere");
 }
 
 #[test]

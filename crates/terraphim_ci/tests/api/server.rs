@@ -121,6 +121,36 @@ impl Server {
         stream
     }
 
+    /// A call whose bodies are bytes: status and body.
+    pub(crate) fn call_bytes(&self, method: &str, path: &str, token: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // Version 1.0: the answer comes as it is and ends with the connection.
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), answer.split_off(end + 4))
+    }
+
+    /// The JSON lines of a streaming call, as they come.
+    pub(crate) fn stream(&self, path: &str, token: &str) -> impl Iterator<Item = Value> + use<> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let head = format!("GET {path} HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert!(lines.next().unwrap().contains(" 200 "));
+        let lines = lines.skip_while(|line| !line.is_empty()).skip(1);
+        lines.map(|line| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+    }
+
     /// Asks until an execution has ended: the API has no event for that.
     pub(crate) fn ended(&self, vm: &str, execution: &str, token: &str) -> Value {
         let deadline = Instant::now() + LIMIT;

@@ -1,0 +1,78 @@
+//! The output of an execution as it comes, one JSON object a line.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use terraphim_vm::{Exec, ExecEvent};
+
+use super::{Api, auth::User, body::Params, calls::Call, error::ApiError, vms};
+
+/// `?offset=N`: continues behind the line that said this `offset`.
+#[derive(Debug, Deserialize)]
+pub(super) struct From {
+    #[serde(default)]
+    offset: Option<u64>,
+}
+
+pub(super) async fn stream(
+    State(api): State<Arc<Api>>,
+    user: User,
+    Path((id, execution)): Path<(String, String)>,
+    Params(from): Params<From>,
+) -> Result<Response, ApiError> {
+    let vm = vms::running(&api.host, &user, &id)?;
+    let call = Call::load(api.host.paths(), &vm, &execution)?;
+    // Not before it is settled which shell the guest has.
+    api.running.begun(&vm, &call.execution_id).await;
+    let call = Call::load(api.host.paths(), &vm, &call.execution_id)?;
+    let exec = api.host.client(&vm)?.attach(&call.exec, from.offset.unwrap_or(0)).await?;
+    let lines = futures_util::stream::unfold(Some(exec), |exec| async move {
+        let mut exec = exec?;
+        let (line, is_last) = next_line(&mut exec).await?;
+        Some((Ok::<_, std::convert::Infallible>(line), (!is_last).then_some(exec)))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// The next line, and whether it is the last.
+async fn next_line(exec: &mut Exec) -> Option<(Bytes, bool)> {
+    loop {
+        let event = match exec.next().await {
+            Ok(event) => event?,
+            Err(error) => return Some((line(json!({"lost": error.to_string()})), true)),
+        };
+        let value = match &event {
+            ExecEvent::Stdout(bytes) => output("stdout", bytes),
+            ExecEvent::Stderr(bytes) => output("stderr", bytes),
+            ExecEvent::Exited(exited) => {
+                json!({"exit_code": exited.status.shell_code(), "duration_ms": exited.duration_us / 1000})
+            }
+            ExecEvent::Failed(failed) => json!({"failed": failed.message}),
+            ExecEvent::Lost(why) => json!({"lost": why}),
+            ExecEvent::Started(_) | ExecEvent::File(_) | ExecEvent::FileData(_) => continue,
+        };
+        let mut value = value;
+        value["offset"] = json!(exec.offset());
+        return Some((line(value), event.is_last()));
+    }
+}
+
+/// Text where it is text; a chunk may end in the middle of a character.
+fn output(name: &str, bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!({name: text}),
+        Err(_) => json!({format!("{name}_base64"): BASE64_STANDARD.encode(bytes)}),
+    }
+}
+
+fn line(value: Value) -> Bytes {
+    Bytes::from(format!("{value}\n"))
+}
