@@ -88,14 +88,14 @@ impl FromRequestParts<Arc<Api>> for User {
         let token =
             token.ok_or_else(|| ApiError::unauthorized("Authorization: `Bearer TOKEN` is expected"))?;
         let claims = verify(token, &api.secret)?;
-        if api.settings.any_user && claims.jti.is_none() {
-            return Ok(User { id: claims.user_id });
-        }
         let standing = api.tokens.standing(&claims.user_id, claims.jti.as_deref());
         let fault = |failure: Failure| ApiError::unavailable(failure.message());
         match standing.map_err(fault)? {
             Standing::Good => Ok(User { id: claims.user_id }),
             Standing::Revoked => Err(ApiError::unauthorized("the token was revoked")),
+            Standing::UnknownToken | Standing::UnknownUser if api.settings.any_user => {
+                Ok(User { id: claims.user_id })
+            }
             Standing::UnknownToken => Err(ApiError::unauthorized("this host has not made the token")),
             Standing::UnknownUser => {
                 Err(ApiError::forbidden(format!("user `{}` is not known here", claims.user_id)))

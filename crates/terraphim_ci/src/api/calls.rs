@@ -53,7 +53,15 @@ impl Call {
 
     pub(super) fn save(&self, paths: &Paths, vm: &VmId) -> Result<(), ApiError> {
         let directory = directory(paths, vm);
-        fs::create_dir_all(&directory).map_err(|error| ApiError::io("create", &directory, &error))?;
+        // Only the last level: a VM that was removed meanwhile must not come back as an empty directory.
+        if let Err(error) = fs::create_dir(&directory)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(match error.kind() {
+                io::ErrorKind::NotFound => ApiError::unavailable(format!("VM {vm} was removed meanwhile")),
+                _ => ApiError::io("create", &directory, &error),
+            });
+        }
         let path = directory.join(format!("{}.json", self.execution_id));
         let text = serde_json::to_vec(self).expect("plain data is JSON");
         write_private(&path, &text).map_err(|error| ApiError::io("write", &path, &error))

@@ -211,6 +211,23 @@ fn commands(user: &User<'_>, vm: &str) {
 }
 
 #[test]
+fn a_vm_that_is_deleted_under_a_command_leaves_nothing() {
+    let mut server = Server::start();
+    let token = server.token("alice");
+    {
+        let alice = User { server: &server, token: token.clone() };
+        let vm = alice.vm();
+        let body = json!({"code": "touch /tmp/begun; exec sleep 1000", "vm_id": vm}).to_string();
+        let running = server.send("POST", "/api/llm/execute", Some(&token), Some(&body));
+        assert_eq!(alice.output(&vm, "until [ -e /tmp/begun ]; do sleep 0.05; done"), "");
+        assert_eq!(alice.delete(&format!("/api/vms/{vm}")).status, 200);
+        refused(&server::answer(running), 503, "");
+        assert!(!server.data().join("vms").join(&vm).exists());
+    }
+    assert_eq!(server.terminate(), 0);
+}
+
+#[test]
 fn files_go_in_and_come_out() {
     let server = Server::start();
     let alice = user(&server, "alice");

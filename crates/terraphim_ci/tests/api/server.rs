@@ -88,13 +88,7 @@ impl Server {
 
     /// One call. `body` is JSON, sent as it is.
     pub(crate) fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&str>) -> Answer {
-        let mut stream = self.send(method, path, token, body);
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
-        Answer { status, body, head: head.to_owned() }
+        answer(self.send(method, path, token, body))
     }
 
     /// Sends a call and leaves the answer on the stream.
@@ -165,6 +159,16 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Reads an answer to its end.
+pub(crate) fn answer(mut stream: TcpStream) -> Answer {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
+    Answer { status, body, head: head.to_owned() }
 }
 
 fn command(directory: &Path) -> Command {
