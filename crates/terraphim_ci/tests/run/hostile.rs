@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::host::World;
+use crate::host::{Said, World};
 
 fn job(steps: &str) -> String {
     format!("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n{steps}")
@@ -36,18 +36,29 @@ fn a_guest_that_powers_off_is_an_infrastructure_fault() {
 }
 
 #[test]
-fn a_hypervisor_that_dies_is_an_infrastructure_fault() {
-    // While a process is being started, and while one runs.
-    for moment in ["1/1 Sleep", " started"] {
+fn a_hypervisor_or_supervisor_that_dies_is_an_infrastructure_fault() {
+    let cases = [
+        // While a process is being started, while one runs, and in the middle of its output.
+        ("1/1 Work", "sleep 600", "qemu-system", "the VM was lost: the hypervisor died"),
+        (" started", "sleep 600", "qemu-system", "the VM was lost: the hypervisor died"),
+        (" output", "yes output", "qemu-system", "the VM was lost: the hypervisor died"),
+        (
+            " started",
+            "sleep 600",
+            " vm-supervisor ",
+            "the VM was lost: the VM ended and its supervisor with it",
+        ),
+    ];
+    for (moment, command, program, why) in cases {
         let world = World::new();
-        world.workflow("lost", &job("      - name: Sleep\n        run: echo started; sleep 600\n"));
+        world.workflow("lost", &job(&format!("      - name: Work\n        run: echo started; {command}\n")));
         let mut running = world.start(&["run"]);
         running.until(moment);
-        let qemu = world.processes().into_iter().find(|(_, line)| line.starts_with("qemu-system")).unwrap().0;
-        kill_process(Pid::from_raw(qemu).unwrap(), Signal::KILL).unwrap();
+        let victim = world.processes().into_iter().find(|(_, line)| line.contains(program)).unwrap().0;
+        kill_process(Pid::from_raw(victim).unwrap(), Signal::KILL).unwrap();
         let (code, said) = running.end();
         assert_eq!(code, 3, "{said}");
-        assert!(said.contains("the VM was lost: the hypervisor died"), "{said}");
+        assert!(said.contains(why), "{said}");
     }
 }
 
@@ -60,7 +71,7 @@ fn the_guest_survives_a_full_disk_no_memory_and_the_killing_of_init() {
       - name: Kill init
         run: sudo kill -KILL 1; sudo kill -TERM 1; sudo kill -SEGV 1; echo "init lives"
       - name: Kill everything
-        run: sudo kill -KILL -1; sleep 600
+        run: sudo python3 -c 'import os; os.kill(-1, 9)'; sleep 600
       - name: Fill the disk
         if: always()
         run: dd if=/dev/zero of=big bs=1M
@@ -80,6 +91,18 @@ fn the_guest_survives_a_full_disk_no_memory_and_the_killing_of_init() {
     let steps = report["jobs"][0]["steps"].as_array().unwrap();
     let codes: Vec<i64> = steps.iter().map(|step| step["exit_code"].as_i64().unwrap()).collect();
     assert_eq!(codes, [0, 137, 1, 0, 137, 0]);
+}
+
+#[test]
+fn a_host_without_room_for_output_is_an_infrastructure_fault() {
+    let world = World::new();
+    world.workflow("room", &job("      - run: yes output\n"));
+    // Files of tci and of the supervisor may have 8 MiB; as on a full disk, the write that crosses it fails.
+    let mut limited = world.limited_to(8 << 20, &["run"]);
+    let said = Said::of(&limited.output().unwrap());
+    assert_eq!(said.code, 3, "{}", said.stderr);
+    let reason = ["cannot store its output", "the run could not be recorded"];
+    assert!(reason.iter().any(|reason| said.stderr.contains(reason)), "{}", said.stderr);
 }
 
 #[test]

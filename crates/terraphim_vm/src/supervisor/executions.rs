@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::FileExt as _,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +20,7 @@ use crate::{
     agent::{AgentClient, AgentError, AgentExec, AgentInput},
     error::IoContext as _,
     protocol::{
-        frame::{self, Decoder, Tag},
+        frame::{self, Decoder, HEADER, Tag},
         message::ExecRequest,
     },
 };
@@ -54,6 +55,8 @@ pub(super) struct Execution {
     started_at_ms: u64,
     path: PathBuf,
     progress: watch::Sender<Progress>,
+    /// The last frame, when there was no room for it in the file.
+    unwritten: OnceLock<Bytes>,
     pub(super) input: AgentInput,
 }
 
@@ -107,11 +110,17 @@ impl Executions {
             started_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             path,
             progress: watch::Sender::new(Progress::default()),
+            unwritten: OnceLock::new(),
             input,
         });
         self.lock().insert(id, Arc::clone(&execution));
-        let writer =
-            Writer { execution: Arc::clone(&execution), file, decoder: Decoder::new(), finished: false };
+        let writer = Writer {
+            execution: Arc::clone(&execution),
+            file,
+            decoder: Decoder::new(),
+            whole: 0,
+            finished: false,
+        };
         self.writers.spawn(writer.run(output, ends));
         Ok(execution)
     }
@@ -165,21 +174,25 @@ impl Execution {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(offset))?;
         let progress = self.progress.subscribe();
-        let state = (file, offset, progress);
-        Ok(futures_util::stream::try_unfold(state, |(mut file, offset, mut progress)| async move {
+        let state = (self, file, offset, progress);
+        Ok(futures_util::stream::try_unfold(state, |(this, mut file, offset, mut progress)| async move {
             let Ok(now) = progress.wait_for(|now| now.written > offset || now.finished).await.map(|now| *now)
             else {
                 return Ok(None);
             };
             let ahead = usize::try_from(now.written.saturating_sub(offset)).unwrap_or(usize::MAX);
             if ahead == 0 {
-                return Ok(None);
+                let passed = usize::try_from(offset - now.written).unwrap_or(usize::MAX);
+                let rest = this.unwritten.get().and_then(|last| last.get(passed..)).unwrap_or_default();
+                let rest = Bytes::copy_from_slice(rest);
+                let offset = offset + rest.len() as u64;
+                return Ok((!rest.is_empty()).then_some((rest, (this, file, offset, progress))));
             }
             let mut buffer = vec![0; ahead.min(READ_SIZE)];
             // From the page cache: it was written moments ago, so this does not hold up the loop.
             file.read_exact(&mut buffer)?;
             let offset = offset + buffer.len() as u64;
-            Ok(Some((Bytes::from(buffer), (file, offset, progress))))
+            Ok(Some((Bytes::from(buffer), (this, file, offset, progress))))
         }))
     }
 }
@@ -188,6 +201,8 @@ struct Writer {
     execution: Arc<Execution>,
     file: File,
     decoder: Decoder,
+    /// Bytes of whole frames in the file. Nobody is shown the beginning of a frame: its rest may never come.
+    whole: u64,
     finished: bool,
 }
 
@@ -212,7 +227,7 @@ impl Writer {
                         break format!("cannot store its output: {error}");
                     }
                 }
-                Ok(None) if self.finished => return self.publish(0),
+                Ok(None) if self.finished => return self.publish(),
                 Ok(None) => break "the agent ended the exchange early".to_owned(),
                 Err(error) => break why_lost(&mut ends).await.unwrap_or_else(|| error.to_string()),
             }
@@ -220,11 +235,14 @@ impl Writer {
         self.finished = true;
         let mut last = Vec::new();
         frame::encode(Tag::Lost, why.as_bytes(), &mut last);
-        if let Err(error) = self.file.write_all(&last) {
-            tracing::error!("cannot write the end of execution {}: {error}", self.execution.id);
-            return self.publish(0);
+        match self.file.set_len(self.whole).and_then(|()| self.file.write_all_at(&last, self.whole)) {
+            Ok(()) => self.whole += last.len() as u64,
+            Err(error) => {
+                tracing::error!("cannot write the end of execution {}: {error}", self.execution.id);
+                let _ = self.execution.unwritten.set(last.into());
+            }
         }
-        self.publish(last.len());
+        self.publish();
     }
 
     /// The frames are only looked at to know which is the last.
@@ -233,19 +251,19 @@ impl Writer {
         self.decoder.push(bytes);
         loop {
             match self.decoder.next() {
-                Ok(Some((tag, _))) => self.finished |= tag.is_last(),
+                Ok(Some((tag, payload))) => {
+                    self.finished |= tag.is_last();
+                    self.whole += (HEADER + payload.len()) as u64;
+                }
                 Ok(None) => break,
                 Err(error) => return Err(std::io::Error::other(error)),
             }
         }
-        self.publish(bytes.len());
+        self.publish();
         Ok(())
     }
 
-    fn publish(&self, more: usize) {
-        self.execution.progress.send_modify(|progress| {
-            progress.written += more as u64;
-            progress.finished = self.finished;
-        });
+    fn publish(&self) {
+        self.execution.progress.send_replace(Progress { written: self.whole, finished: self.finished });
     }
 }
