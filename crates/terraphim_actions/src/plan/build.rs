@@ -199,6 +199,13 @@ fn waits(template: Option<&Template>, contexts: &Object) -> Option<String> {
 }
 
 fn waits_for(expr: &Expr, contexts: &Object) -> Option<String> {
-    let unknown = |path: &Vec<&str>| path.first().is_some_and(|name| !contexts.contains_key(name));
+    let unknown = |path: &Vec<&str>| match path.as_slice() {
+        // What `github` has is fixed: a property that was not given, such as `run_id`, has a value all the same.
+        [name, property, ..] if name.eq_ignore_ascii_case("github") => {
+            contexts.get(name).is_none_or(|github| github.get(property).is_none())
+        }
+        [name, ..] => !contexts.contains_key(name),
+        [] => false,
+    };
     Some(expr.context_paths().into_iter().find(unknown)?.join("."))
 }

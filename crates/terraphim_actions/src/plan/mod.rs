@@ -2,7 +2,7 @@
 //!
 //! [`Plan::new`] evaluates what the given contexts decide: conditions, matrices, names, runners,
 //! groups. What depends on jobs that have not run, or on contexts that are not given, is marked
-//! [`Known::Later`] with the reason. A plan prints as text, as a graph for Mermaid or Graphviz, and
+//! [`Known::Later`] with the reason; so is what asks for a property of `github` that is not given. A plan prints as text, as a graph for Mermaid or Graphviz, and
 //! serializes to JSON.
 
 mod build;

@@ -20,7 +20,9 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci check .github/workflows/*.yml")]
+#[command(after_help = "Examples:
+  tci check .github/workflows/*.yml
+  tci check --format github .github/workflows/*.yml    in a workflow: findings become annotations")]
 pub(crate) struct CheckArgs {
     /// Workflow files.
     #[arg(required = true)]
@@ -34,9 +36,25 @@ pub(crate) struct CheckArgs {
     /// Change a limit or a switch of the reader.
     #[arg(long, value_name = "KEY=VALUE")]
     option: Vec<String>,
+    /// How findings are printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The same as `--format json`.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     /// Print what was read.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with_all = ["format", "json"])]
     emit: Option<Emit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, with the line and a caret.
+    Text,
+    /// One JSON array of all findings.
+    Json,
+    /// Workflow commands, which GitHub shows as annotations of the files.
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,51 +67,94 @@ pub(crate) fn main(args: &CheckArgs) -> Result<Exit, Failure> {
     if args.name.is_some() && args.files.len() > 1 {
         return Err(Failure::usage("`--as` names one file"));
     }
+    if args.emit.is_some() {
+        return emit_all(args);
+    }
+    let format = if args.json { Format::Json } else { args.format };
     let mut exit = Exit::Success;
+    let mut all = Vec::new();
     for path in &args.files {
-        exit = exit.and(file(args, path)?);
+        let mut input = Input::read(args, path)?;
+        // Workflows of the same repository are read too; those of others only when they are given.
+        input.add_local_calls();
+        let findings = match Workflow::load(&input.text, &input.name, &input.loader, &input.options) {
+            Ok(workflow) => workflow.warnings,
+            Err(errors) => {
+                exit = Exit::Usage;
+                errors
+            }
+        };
+        match format {
+            Format::Text => show(&findings, &input.texts)?,
+            Format::Json => all.extend(findings),
+            Format::Github => annotate(findings)?,
+        }
+    }
+    if format == Format::Json {
+        output::json(&all)?;
     }
     Ok(exit)
 }
 
-fn file(args: &CheckArgs, path: &Path) -> Result<Exit, Failure> {
-    let text = read(path)?;
-    let name = args.name.clone().unwrap_or_else(|| path.display().to_string());
-    let mut texts = Texts::from([(name.clone(), text.clone())]);
-    let (mut options, with_source) = options(args)?;
-    let mut loader = Loader::default();
-    for pair in &args.reusable {
-        let (uses, path) = pair
-            .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("`--reusable {pair}`: write USES=FILE")))?;
-        let text = read(Path::new(path))?;
-        loader.add(uses, &text);
-        texts.insert(uses.to_owned(), text);
-    }
-    if args.emit.is_none() {
-        // Workflows of the same repository are read too; those of others only when they are given.
-        let is_complete = add_local_calls(&text, &name, path, &mut loader, &mut texts);
-        options.skip_calls |= !is_complete;
-    }
-    match Workflow::load(&text, &name, &loader, &options) {
-        Ok(workflow) if args.emit == Some(Emit::TemplateJson) => {
-            output::json(&workflow.template_json(with_source))?;
-            Ok(Exit::Success)
-        }
-        Ok(workflow) => {
-            show(&workflow.warnings, &texts)?;
-            Ok(Exit::Success)
-        }
-        Err(errors) if args.emit.is_some() => {
-            for error in &errors {
-                output::data(&format!("{error}\n"))?;
+/// Prints what was read, or the errors in GitHub's form.
+fn emit_all(args: &CheckArgs) -> Result<Exit, Failure> {
+    let mut exit = Exit::Success;
+    for path in &args.files {
+        let input = Input::read(args, path)?;
+        match Workflow::load(&input.text, &input.name, &input.loader, &input.options) {
+            Ok(workflow) => output::json(&workflow.template_json(input.with_source))?,
+            Err(errors) => {
+                for error in &errors {
+                    output::data(&format!("{error}\n"))?;
+                }
+                exit = Exit::Usage;
             }
-            Ok(Exit::Usage)
         }
-        Err(errors) => {
-            show(&errors, &texts)?;
-            Ok(Exit::Usage)
+    }
+    Ok(exit)
+}
+
+/// A workflow file, and what it may call.
+pub(super) struct Input {
+    pub(super) text: String,
+    /// How messages name it.
+    pub(super) name: String,
+    pub(super) loader: Loader,
+    pub(super) options: Options,
+    pub(super) texts: Texts,
+    path: PathBuf,
+    /// Whether JSON says where everything is.
+    with_source: bool,
+}
+
+impl Input {
+    /// The file as messages shall name it, without what it calls.
+    pub(super) fn new(path: &Path, name: String) -> Result<Input, Failure> {
+        let text = read(path)?;
+        let texts = Texts::from([(name.clone(), text.clone())]);
+        let (loader, options, path) = (Loader::default(), Options::default(), path.to_owned());
+        Ok(Input { text, name, loader, options, texts, path, with_source: true })
+    }
+
+    fn read(args: &CheckArgs, path: &Path) -> Result<Input, Failure> {
+        let mut input = Input::new(path, args.name.clone().unwrap_or_else(|| path.display().to_string()))?;
+        (input.options, input.with_source) = options(args)?;
+        for pair in &args.reusable {
+            let (uses, path) = pair
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("`--reusable {pair}`: write USES=FILE")))?;
+            let text = read(Path::new(path))?;
+            input.loader.add(uses, &text);
+            input.texts.insert(uses.to_owned(), text);
         }
+        Ok(input)
+    }
+
+    /// Reads the called workflows of the same repository too; calls stay unread when one of all is not there.
+    pub(super) fn add_local_calls(&mut self) {
+        let is_complete =
+            add_local_calls(&self.text, &self.name, &self.path, &mut self.loader, &mut self.texts);
+        self.options.skip_calls |= !is_complete;
     }
 }
 
@@ -101,6 +162,17 @@ fn show(findings: &[Diagnostic], texts: &Texts) -> Result<(), Failure> {
     let paint = Paint::for_stdout();
     for finding in findings {
         output::data(&render(finding, texts, paint))?;
+    }
+    Ok(())
+}
+
+fn annotate(findings: Vec<Diagnostic>) -> Result<(), Failure> {
+    for mut finding in findings {
+        // A called workflow is named as its caller writes it; GitHub wants the path from the root.
+        if let Some(path) = finding.file.strip_prefix("./") {
+            finding.file = path.into();
+        }
+        output::data(&format!("{}\n", finding.annotation()))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod diagnostic;
 mod doctor;
 mod expr;
 mod image;
+mod plan;
 mod rerun;
 mod run;
 mod runs;
@@ -76,6 +77,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Check workflow files without running them.
     Check(check::CheckArgs),
+    /// Show which workflows an event starts, why, and their jobs.
+    Plan(plan::PlanArgs),
     /// Evaluate an expression of the workflow language.
     Expr(expr::ExprArgs),
 }
@@ -112,6 +115,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Token(args) => token::main(args, global),
         Command::Doctor(args) => doctor::main(args, global),
         Command::Check(args) => check::main(args),
+        Command::Plan(args) => plan::main(args),
         Command::Expr(args) => expr::main(args),
     }
 }

@@ -82,3 +82,32 @@ fn an_unreadable_file_is_named() {
     world.run(&["check", "nope.yml"]).fails(2, &["cannot read nope.yml"]);
     world.run(&["check", "a.yml", "b.yml", "--as", "x"]).fails(2, &["--as"]);
 }
+
+#[test]
+fn findings_are_printed_as_json_or_as_annotations() {
+    let world = World::new();
+    world.write("bad.yml", &GOOD.replace("runs-on", "runs-om"));
+    world.write("odd.yml", &GOOD.replace("    runs-on", "    if: \"${{ github.ref }} == 'y'\"\n    runs-on"));
+    let said = world.run(&["check", "bad.yml", "odd.yml", "--json"]);
+    assert_eq!((said.code, said.stderr.as_str()), (2, ""), "{said:?}");
+    let all: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let found: Vec<_> = all.as_array().unwrap().iter().map(|it| (&it["file"], &it["severity"])).collect();
+    assert!(found.contains(&(&"bad.yml".into(), &"error".into())), "{all}");
+    assert!(found.contains(&(&"odd.yml".into(), &"warning".into())), "{all}");
+    let said = world.run(&["check", "bad.yml", "odd.yml", "--format", "github"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert!(lines.contains(&"::error file=bad.yml,line=4,col=5::Unexpected value 'runs-om'"), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("::warning file=odd.yml,line=4,col=")), "{lines:#?}");
+    let said = world.run(&["check", "odd.yml"]);
+    said.prints(&["warning:", "odd.yml:4:"]);
+}
+
+#[test]
+fn a_good_file_is_an_empty_list() {
+    let world = World::new();
+    world.write("w.yml", GOOD);
+    assert_eq!(world.run(&["check", "w.yml", "--format", "json"]).stdout, "[]\n");
+    assert_eq!(world.run(&["check", "w.yml", "--format", "github"]).stdout, "");
+    world.run(&["check", "w.yml", "--json", "--emit", "template-json"]).fails(2, &["--emit"]);
+}

@@ -4,5 +4,6 @@
 mod basics;
 mod check;
 mod fixture;
+mod plan;
 mod refusals;
 mod runs;

@@ -1,6 +1,6 @@
 //! The event that a run is for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -25,14 +25,19 @@ impl EventArgs {
 
     /// The payload: the given one, or what GitHub would send, as far as the repository tells.
     pub(super) fn payload(&self, event: &str, git: &GitInfo) -> Result<Value, Failure> {
-        let Some(path) = &self.eventpath else { return Ok(made_up(event, git)) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
-        match serde_json::from_str(&text) {
-            Ok(value @ Value::Object(_)) => Ok(value),
-            Ok(_) => Err(Failure::usage(format!("{} is no JSON object", path.display()))),
-            Err(error) => Err(Failure::usage(format!("{} is no JSON: {error}", path.display()))),
-        }
+        payload(self.eventpath.as_deref(), event, git)
+    }
+}
+
+/// The payload in the file `path`; without one what GitHub would send, as far as the repository tells.
+pub(in crate::cli) fn payload(path: Option<&Path>, event: &str, git: &GitInfo) -> Result<Value, Failure> {
+    let Some(path) = path else { return Ok(made_up(event, git)) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+    match serde_json::from_str(&text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(Failure::usage(format!("{} is no JSON object", path.display()))),
+        Err(error) => Err(Failure::usage(format!("{} is no JSON: {error}", path.display()))),
     }
 }
 

@@ -15,8 +15,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use terraphim_github_runner::engine;
 
+pub(super) use event::payload;
 pub(super) use execute::{Job, execute};
+pub(super) use request::outside_git;
 pub(super) use secrets::{SecretArgs, Secrets};
+pub(super) use select::{Selection, find};
 
 use super::{Global, large_runtime, vm::SpecArgs};
 use crate::{exit::Exit, failure::Failure};

@@ -133,7 +133,8 @@ fn matrix(pairs: &[String]) -> Result<IndexMap<String, Vec<String>>, Failure> {
     Ok(all)
 }
 
-fn outside_git(selection: &Selection) -> GitInfo {
+/// A name for what is no repository.
+pub(in crate::cli) fn outside_git(selection: &Selection) -> GitInfo {
     let name = selection.root.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
     let full_name = format!("local/{name}");
     let repository = RepositoryInfo { full_name, clone_url: None, default_branch: None };

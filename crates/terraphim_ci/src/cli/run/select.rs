@@ -20,13 +20,13 @@ const WORKFLOWS: &str = ".github/workflows";
 
 /// What the command line means.
 #[derive(Debug)]
-pub(super) struct Selection {
+pub(in crate::cli) struct Selection {
     /// The top of the working tree.
-    pub(super) root: PathBuf,
+    pub(in crate::cli) root: PathBuf,
     /// Its repository, if it is one.
-    pub(super) git: Option<Repository>,
+    pub(in crate::cli) git: Option<Repository>,
     /// The workflow files.
-    files: Vec<PathBuf>,
+    pub(in crate::cli) files: Vec<PathBuf>,
     /// Whether the user named one file rather than a place to look.
     is_one_file: bool,
 }
@@ -42,8 +42,15 @@ pub(super) struct Chosen {
     pub(super) event: String,
 }
 
-/// Finds the files.
+/// Finds the files for a run.
 pub(super) fn select(path: Option<&Path>) -> Result<Selection, Failure> {
+    let selection = find(path)?;
+    refuse_too_much(&selection.root, selection.git.is_some())?;
+    Ok(selection)
+}
+
+/// Finds the files.
+pub(in crate::cli) fn find(path: Option<&Path>) -> Result<Selection, Failure> {
     let path = path.unwrap_or(Path::new("."));
     let absolute = path.canonicalize().map_err(|error| {
         Failure::io("find", path, error)
@@ -58,7 +65,6 @@ pub(super) fn select(path: Option<&Path>) -> Result<Selection, Failure> {
         Some(git) => git.root.clone(),
         None => without_workflows(directory),
     };
-    refuse_too_much(&root, git.is_some())?;
     let files = if is_one_file { vec![absolute.clone()] } else { files_of(&absolute, &root)? };
     if files.is_empty() {
         return Err(Failure::usage(format!(
