@@ -150,12 +150,17 @@ pub fn input_variable(name: &str) -> String {
 fn convert(limits: &mut Limits, root: &Template) -> Option<Action> {
     let inputs = root.get("inputs").map(Template::entries).unwrap_or_default();
     let outputs = root.get("outputs").map(Template::entries).unwrap_or_default();
+    // The schema lets other keys through and takes `Runs` for the required one; it is not.
+    let Some(place) = root.get("runs") else {
+        limits.error_at(root, "Required property is missing: runs");
+        return None;
+    };
     Some(Action {
         name: text(root, "name"),
         description: text(root, "description"),
         inputs: inputs.iter().map(|(name, value)| (key(name), input(name.span, value))).collect(),
         outputs: outputs.iter().map(|(name, value)| (key(name), output(value))).collect(),
-        runs: runs(limits, root.get("runs")?)?,
+        runs: runs(limits, place)?,
     })
 }
 
@@ -329,6 +334,7 @@ mod tests {
     fn what_is_wrong_is_said_at_its_place() {
         for (text, place, words) in [
             ("name: x\n", (1, 1), "Required property is missing: runs"),
+            ("Runs: {using: node20, main: x}\n", (1, 1), "Required property is missing: runs"),
             ("runs:\n  using: node99\n  main: x\n", (2, 10), "is not supported"),
             (
                 "runs:\n  using: composite\n  steps:\n    - run: x\n",
