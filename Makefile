@@ -1,7 +1,7 @@
 # The project's commands. `make demo` and `make test` install what is missing (asking for sudo, saying so) and need only
 # Rust, see README.md.
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench soak install setup
+.PHONY: demo test check bench soak fuzz install setup
 
 CARGO ?= cargo
 # Everything that `make demo` makes stays in the clone.
@@ -27,6 +27,11 @@ bench: setup
 
 soak: setup
 	@scripts/soak.sh
+
+# Every fuzz target for SECONDS_EACH seconds (600 unless set). Installs cargo-fuzz when it is missing and sets
+# RUSTC_BOOTSTRAP=1, without which a stable compiler refuses the sanitizer.
+fuzz: setup
+	@scripts/fuzz.sh
 
 install: setup
 	$(CARGO) install --locked --path crates/terraphim_ci
