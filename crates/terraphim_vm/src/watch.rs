@@ -4,10 +4,11 @@ use std::{
     ffi::OsString,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::fs::{AtFlags, Timespec, Timestamps};
 use tokio::io::unix::AsyncFd;
 
 use crate::error::{IoContext as _, VmError};
@@ -18,30 +19,54 @@ pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(fd) }.map_err(Into::into)
 }
 
+/// The log of the SQLite database at `path`.
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// Wakes who watches the SQLite database at `path`, after a commit. The write to its log has woken them too, but a
+/// moment before the commit can be seen: whoever looked in between would wait for ever.
+pub(crate) fn announce(path: &Path) {
+    let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    // Without a log nobody missed anything; whoever waits has a time limit.
+    let _ = rustix::fs::utimensat(rustix::fs::CWD, log_of(path), &times, AtFlags::empty());
+}
+
 /// Wakes when something happens to one file. Its directory is watched, because the file may come and go.
 pub(crate) struct Watch {
     fd: AsyncFd<OwnedFd>,
     name: OsString,
+    /// From the notice until the change can be read.
+    settling: Duration,
+    has_changed: bool,
 }
+
+/// SQLite writes its log first and publishes the commit in shared memory afterwards: whoever looks at once may see the old
+/// rows and would not be told again (one of four starts at the same instant hung so). Far more than the step in between takes.
+const COMMIT_SETTLES: Duration = Duration::from_millis(20);
 
 impl Watch {
     /// Watches for writes to the SQLite database at `path` (in WAL mode), whose directory must exist.
     pub(crate) fn new(path: &Path) -> Result<Watch, VmError> {
-        let mut log = path.file_name().unwrap_or_default().to_owned();
-        log.push("-wal");
-        Watch::entry(path, log, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)
+        let log = log_of(path);
+        let name = log.file_name().unwrap_or_default().to_owned();
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB;
+        Watch::entry(path, name, what)
     }
 
     /// Watches for somebody closing the file at `path`.
     pub(crate) fn closing(path: &Path) -> Result<Watch, VmError> {
-        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE)
+        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE, Duration::ZERO)
     }
 
-    fn entry(path: &Path, name: OsString, what: WatchFlags) -> Result<Watch, VmError> {
+    fn entry(path: &Path, name: OsString, what: WatchFlags, settling: Duration) -> Result<Watch, VmError> {
         let directory = path.parent().unwrap_or(Path::new("."));
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
         inotify::add_watch(&fd, directory, what).io("watch", directory)?;
-        Ok(Watch { fd: watched(fd).io("watch", directory)?, name })
+        Ok(Watch { fd: watched(fd).io("watch", directory)?, name, settling, has_changed: false })
     }
 
     /// Returns after the next change. Changes between two calls count as one.
@@ -49,6 +74,18 @@ impl Watch {
     /// # Cancel safety
     /// A change is not lost: it is either returned or still unread.
     pub(crate) async fn changed(&mut self) -> io::Result<()> {
+        if !self.has_changed {
+            self.notice().await?;
+            self.has_changed = true;
+        }
+        if !self.settling.is_zero() {
+            tokio::time::sleep(self.settling).await;
+        }
+        self.has_changed = false;
+        Ok(())
+    }
+
+    async fn notice(&mut self) -> io::Result<()> {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut ready = self.fd.readable().await?;

@@ -256,6 +256,7 @@ impl Registry {
             .map_err(|source| self.failed(source))?;
         let value = change(&transaction).map_err(|source| self.failed(source))?;
         transaction.commit().map_err(|source| self.failed(source))?;
+        crate::watch::announce(&self.path);
         Ok(value)
     }
 
