@@ -39,14 +39,7 @@ pub(crate) fn announce(path: &Path) {
 pub(crate) struct Watch {
     fd: AsyncFd<OwnedFd>,
     name: OsString,
-    /// From the notice until the change can be read.
-    settling: Duration,
-    has_changed: bool,
 }
-
-/// SQLite writes its log first and publishes the commit in shared memory afterwards: whoever looks at once may see the old
-/// rows and would not be told again (one of four starts at the same instant hung so). Far more than the step in between takes.
-const COMMIT_SETTLES: Duration = Duration::from_millis(20);
 
 impl Watch {
     /// Watches for writes to the SQLite database at `path` (in WAL mode), whose directory must exist.
@@ -59,14 +52,14 @@ impl Watch {
 
     /// Watches for somebody closing the file at `path`.
     pub(crate) fn closing(path: &Path) -> Result<Watch, VmError> {
-        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE, Duration::ZERO)
+        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE)
     }
 
-    fn entry(path: &Path, name: OsString, what: WatchFlags, settling: Duration) -> Result<Watch, VmError> {
+    fn entry(path: &Path, name: OsString, what: WatchFlags) -> Result<Watch, VmError> {
         let directory = path.parent().unwrap_or(Path::new("."));
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
         inotify::add_watch(&fd, directory, what).io("watch", directory)?;
-        Ok(Watch { fd: watched(fd).io("watch", directory)?, name, settling, has_changed: false })
+        Ok(Watch { fd: watched(fd).io("watch", directory)?, name })
     }
 
     /// Returns after the next change. Changes between two calls count as one.
@@ -74,18 +67,6 @@ impl Watch {
     /// # Cancel safety
     /// A change is not lost: it is either returned or still unread.
     pub(crate) async fn changed(&mut self) -> io::Result<()> {
-        if !self.has_changed {
-            self.notice().await?;
-            self.has_changed = true;
-        }
-        if !self.settling.is_zero() {
-            tokio::time::sleep(self.settling).await;
-        }
-        self.has_changed = false;
-        Ok(())
-    }
-
-    async fn notice(&mut self) -> io::Result<()> {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut ready = self.fd.readable().await?;
