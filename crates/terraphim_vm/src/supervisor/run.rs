@@ -43,6 +43,10 @@ const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// The database says at once when it changes; this is for file systems on which such notices get lost.
 const REGISTRY_SAFETY_NET: Duration = Duration::from_secs(30);
 
+/// A commit can be seen a moment after its log was written. Our own writers say when; others, an operator's SQLite
+/// shell for instance, do not, so a change is looked at twice.
+const SECOND_LOOK: Duration = Duration::from_millis(50);
+
 /// How long answers and output that are under way may take to leave after the VM has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -120,6 +124,7 @@ pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
             changed = registry_changes.changed(), if watching => {
                 watching = changed.is_ok();
                 this.look_at_registry(&ended_state);
+                safety_net = Instant::now() + SECOND_LOOK;
             }
             () = sleep_until(safety_net) => {
                 safety_net = Instant::now() + REGISTRY_SAFETY_NET;

@@ -5,7 +5,7 @@
     reason = "a test that cannot go on fails, in its helper functions too; measurements are printed"
 )]
 
-#[expect(unreachable_pub, reason = "the client's source, of which the tests use a part")]
+#[expect(unreachable_pub, dead_code, reason = "the client's source, of which the tests use a part")]
 #[path = "../../../terraphim_vm/src/agent/mod.rs"]
 mod agent;
 use terraphim_vm_protocol as protocol;
