@@ -19,6 +19,7 @@ mod initrd;
 mod item;
 mod kernel;
 mod manifest;
+mod mirror;
 mod progress;
 mod recipe;
 mod rootfs;

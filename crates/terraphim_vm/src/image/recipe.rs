@@ -21,10 +21,10 @@ pub struct Recipe {
     /// The Debian suite of its packages, such as `trixie`.
     pub suite: String,
     /// The Debian mirror.
-    #[serde(default = "debian_mirror")]
+    #[serde(default = "super::mirror::debian")]
     pub mirror: String,
     /// The mirror of Debian's security updates.
-    #[serde(default = "security_mirror")]
+    #[serde(default = "super::mirror::security")]
     pub security_mirror: String,
     /// Packages to install, besides those without which Debian does not work.
     #[serde(default)]
@@ -147,7 +147,8 @@ impl Recipe {
                 key,
                 url,
                 is_mirror(url),
-                "a mirror is an http or https address without spaces or brackets",
+                "a mirror is an http or https address without spaces or brackets; without one, mmdebstrap must be \
+                 installed, which knows Debian's",
             )?;
         }
         for (key, package) in self
@@ -214,14 +215,6 @@ fn is_mirror(url: &str) -> bool {
     url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).is_some_and(|rest| {
         !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && !"[]\"'\\`$".contains(c))
     })
-}
-
-fn debian_mirror() -> String {
-    "http://mirror.example/debian".to_owned()
-}
-
-fn security_mirror() -> String {
-    "http://mirror.example/debian-security".to_owned()
 }
 
 fn root() -> String {
