@@ -8,4 +8,4 @@ for image in busybox debian; do
   target/debug/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done
 TCI_TEST_CYCLES=200 cargo test --locked --package terraphim_ci --test per_vm
-cargo test --workspace --locked -- --ignored soak
+cargo test --workspace --locked -- --ignored soak_

@@ -355,3 +355,33 @@ async fn a_start_that_fails_says_why() {
     let row = test.row(&vm).unwrap();
     assert_eq!((row.state, row.end.unwrap().reason), (VmState::Failed, EndReason::StartFailed));
 }
+
+/// Keeps one core busy.
+struct Busy(std::process::Child);
+
+impl Busy {
+    fn new() -> Busy {
+        Busy(std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+#[ignore = "soak: twenty boots while every core is busy take minutes"]
+async fn soak_twenty_boots_while_every_core_is_busy() {
+    let test = TestHost::new();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let _busy: Vec<Busy> = (0..cores).map(|_| Busy::new()).collect();
+    for boot in 1..=20 {
+        let vm = test.running().await;
+        let agent = test.host.client(&vm.id).unwrap().wait_agent().await;
+        assert!(agent.is_ok(), "boot {boot} of 20: {agent:?}");
+        test.host.remove(&vm.id, true).await.unwrap();
+    }
+}
