@@ -45,7 +45,8 @@ fn main() {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tci-test"), PathBuf::from);
     let directory = tempfile::Builder::new().prefix("tci-bench-").tempdir().expect("a temporary directory");
     for name in ["images", "cache"] {
-        let shared = std::fs::canonicalize(images.join(name)).expect("guest images: run `make test` once");
+        std::fs::create_dir_all(images.join(name)).expect("a directory for guest images");
+        let shared = std::fs::canonicalize(images.join(name)).expect("the directory of the guest images");
         std::os::unix::fs::symlink(shared, directory.path().join(name)).expect("a link to the images");
     }
     let host = Host::open(Paths::new(directory.path()).expect("paths")).expect("a host");
