@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::clock::Timing;
 use super::layout::Layout;
+use super::services::JobServices;
 use crate::models::RepositoryInfo;
 
 /// What a run is given beside its plan. [`RunInputs::new`] fills in what has a sensible default.
@@ -56,6 +57,8 @@ pub struct RunInputs {
     pub parallelism: usize,
     /// Which VM type `runs-on` means.
     pub vm_types: VmTypes,
+    /// What actions may ask the world around the job for; absent means nothing.
+    pub services: Option<Arc<dyn JobServices>>,
     /// Where things are in the guest.
     pub layout: Layout,
     /// Time limits.
@@ -90,6 +93,7 @@ impl RunInputs {
             isolation: Isolation::Workflow,
             parallelism: 1,
             vm_types: VmTypes::default(),
+            services: None,
             layout: Layout::default(),
             timing: Timing::default(),
         }

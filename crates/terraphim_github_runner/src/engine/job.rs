@@ -18,6 +18,7 @@ use super::functions::{Hashes, StepFunctions};
 use super::place::Place;
 use super::plan::PlannedJob;
 use super::report::{JobReport, StepReport};
+use super::services::JobAccess;
 use super::shared::Shared;
 use crate::error::Result;
 
@@ -45,6 +46,8 @@ pub(super) struct Job {
     pub(super) hashes: Hashes,
     /// A process of this job has started, so its event file is there.
     pub(super) has_event_file: bool,
+    /// How its processes reach the services, once something needed them.
+    pub(super) access: Option<JobAccess>,
     started_at: DateTime<Utc>,
     started: Instant,
     annotations: Vec<Annotation>,
@@ -80,6 +83,7 @@ impl Job {
             status: Conclusion::Success,
             hashes: Hashes::new(),
             has_event_file: false,
+            access: None,
             started_at: Utc::now(),
             started: Instant::now(),
             annotations: Vec::new(),

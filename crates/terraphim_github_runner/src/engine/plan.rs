@@ -59,6 +59,8 @@ pub struct PlannedJob {
     pub strategy: Option<Template>,
     /// `env`.
     pub env: Option<Template>,
+    /// `permissions` gives `id-token: write`.
+    pub may_request_id_token: bool,
     /// `defaults` of the job and of the workflow, the stronger first.
     pub defaults: Vec<Template>,
     /// The steps in order.

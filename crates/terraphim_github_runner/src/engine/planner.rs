@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use terraphim_actions::expr::{self, Allowed, Expr};
 use terraphim_actions::span::Span;
 use terraphim_actions::template::{Node, Template};
-use terraphim_actions::workflow::{Condition, Job, Step, StepKind, Workflow};
+use terraphim_actions::workflow::{Condition, Job, Level, Step, StepKind, Workflow};
 
 use super::error::InvalidWorkflow;
 use super::plan::{Command, Plan, PlannedJob, PlannedStep, StepLimit, Work};
@@ -54,6 +54,10 @@ fn plan_job(workflow: &Workflow, job: &Job) -> PlannedJob {
         runs_on: job.runs_on.clone(),
         strategy: job.strategy.clone(),
         env: job.env.clone(),
+        may_request_id_token: job
+            .permissions
+            .as_ref()
+            .is_some_and(|permissions| permissions.granted().get("id-token") == Level::Write),
         defaults: [&job.defaults, &workflow.defaults].into_iter().flatten().cloned().collect(),
         steps: job.steps.iter().filter_map(plan_step).collect(),
         outputs: job.outputs.clone(),
@@ -114,6 +118,7 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
         runs_on: None,
         strategy: None,
         env: None,
+        may_request_id_token: false,
         defaults: Vec::new(),
         steps: steps.collect(),
         outputs: None,

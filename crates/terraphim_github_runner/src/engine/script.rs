@@ -18,6 +18,7 @@ use super::functions::StepFunctions;
 use super::job::Job;
 use super::output::{Requests, StepOutput};
 use super::plan::PlannedStep;
+use super::services::Consumer;
 use super::shell::Shell;
 use super::step::{Frame, WorkEnd};
 use crate::error::Result;
@@ -61,7 +62,8 @@ impl Job {
         }
         let mut github = frame.github.clone();
         exchange.add_to(&mut github);
-        let env = variables(&frame.env, &github, &self.runner);
+        let mut env = variables(&frame.env, &github, &self.runner);
+        env.extend(self.service_variables(Consumer::Script).await?);
         if let Some(name) = unusable(&env) {
             return Ok(self.failed(frame, format!("{name:?} cannot be an environment variable")).await);
         }

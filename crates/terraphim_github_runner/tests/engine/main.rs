@@ -7,4 +7,5 @@ mod cancel;
 mod directories;
 mod flow;
 mod host;
+mod services;
 mod world;
