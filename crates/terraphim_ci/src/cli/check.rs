@@ -200,7 +200,13 @@ fn options(args: &CheckArgs) -> Result<(Options, bool), Failure> {
 
 /// Adds the workflows of the same repository that the file calls, and those they call; false when one of all the
 /// called ones is not there.
-fn add_local_calls(text: &str, name: &str, path: &Path, loader: &mut Loader, texts: &mut Texts) -> bool {
+pub(super) fn add_local_calls(
+    text: &str,
+    name: &str,
+    path: &Path,
+    loader: &mut Loader,
+    texts: &mut Texts,
+) -> bool {
     let root = path.canonicalize().ok().and_then(|path| repository_root(&path));
     let mut open = vec![(text.to_owned(), name.to_owned())];
     let mut seen = HashSet::new();

@@ -17,13 +17,15 @@ pub(crate) struct Live {
     style: Style,
     /// Jobs whose output is in a group now. Held for one look-up at a time.
     groups: Mutex<BTreeSet<JobKey>>,
+    /// Steps that run beside others now. Held for one look-up at a time.
+    beside: Mutex<BTreeSet<(JobKey, usize)>>,
 }
 
 impl Live {
     /// `has_prefixes`: several jobs may run at the same time.
     pub(crate) fn new(screen: Arc<Screen>, has_prefixes: bool) -> Live {
         let style = Style { paint: Paint::for_stdout(), has_times: !screen.is_terminal(), has_prefixes };
-        Live { screen, style, groups: Mutex::default() }
+        Live { screen, style, groups: Mutex::default(), beside: Mutex::default() }
     }
 
     fn follow_groups(&self, event: &RunEvent) -> bool {
@@ -35,6 +37,22 @@ impl Live {
             }
             RunEvent::GroupEnd { job, .. } | RunEvent::StepFinished { job, .. } => groups.remove(job),
             RunEvent::Output { job: Some(job), .. } => groups.contains(job),
+            _ => false,
+        }
+    }
+
+    fn follow_background(&self, event: &RunEvent) -> bool {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            RunEvent::StepStarted { job, number, background: true, .. } => {
+                beside.insert((job.clone(), *number))
+            }
+            RunEvent::StepFinished { job, number, .. } if !beside.is_empty() => {
+                beside.remove(&(job.clone(), *number))
+            }
+            RunEvent::Output { job: Some(job), step, .. } if !beside.is_empty() => {
+                beside.contains(&(job.clone(), *step))
+            }
             _ => false,
         }
     }
@@ -66,7 +84,8 @@ impl RunObserver for Live {
         if self.screen.is_terminal() {
             self.follow_activity(event);
         }
-        let text = self.style.event(event, in_group);
+        let is_beside = self.follow_background(event);
+        let text = self.style.event(event, in_group, is_beside);
         if !text.is_empty() {
             self.screen.write(text).await;
         }

@@ -18,18 +18,29 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// What is written for an event; empty for none. `in_group` says whether the job's output is in a group.
-    pub(super) fn event(&self, event: &RunEvent, in_group: bool) -> Vec<u8> {
-        if let RunEvent::Output { job, text, at, .. } = event {
-            return self.output(job.as_ref(), text, *at, in_group);
+    /// What is written for an event; empty for none. `in_group` says whether the job's output is in a group,
+    /// `is_beside` whether the step runs beside others.
+    pub(super) fn event(&self, event: &RunEvent, in_group: bool, is_beside: bool) -> Vec<u8> {
+        if let RunEvent::Output { job, step, text, at } = event {
+            return self.output(job.as_ref(), is_beside.then_some(*step), text, *at, in_group);
         }
         let Some((job, at, line)) = self.line(event) else { return Vec::new() };
         format!("{}{line}\n", self.before(job, at)).into_bytes()
     }
 
-    fn output(&self, job: Option<&JobKey>, text: &[u8], at: DateTime<Utc>, in_group: bool) -> Vec<u8> {
+    fn output(
+        &self,
+        job: Option<&JobKey>,
+        step: Option<usize>,
+        text: &[u8],
+        at: DateTime<Utc>,
+        in_group: bool,
+    ) -> Vec<u8> {
         let mut before = self.before(job, at);
         before += if in_group { "      " } else { "    " };
+        if let Some(step) = step {
+            let _ = write!(before, "{} ", self.paint.dim(&format!("[{step}]")));
+        }
         let lines = text.iter().filter(|byte| **byte == b'\n').count() + 1;
         let mut out = Vec::with_capacity(text.len() + lines * before.len());
         for line in text.split_inclusive(|byte| *byte == b'\n') {
@@ -91,8 +102,9 @@ impl Style {
             RunEvent::JobSkipped { job, name, conclusion, at } => {
                 (Some(job), *at, paint.dim(&format!("- {}: {conclusion}", one_line(name))))
             }
-            RunEvent::StepStarted { job, name, number, of, at } => {
-                let text = paint.bold(&format!("▸ {number}/{of} {}", one_line(name)));
+            RunEvent::StepStarted { job, name, number, of, background, at } => {
+                let beside = if *background { " (in the background)" } else { "" };
+                let text = paint.bold(&format!("▸ {number}/{of} {}{beside}", one_line(name)));
                 (Some(job), *at, format!("  {text}{}", self.clock(*at)))
             }
             RunEvent::GroupStart { job, name, at, .. } => {
@@ -199,7 +211,7 @@ mod tests {
     }
 
     fn text(style: Style, event: &RunEvent, in_group: bool) -> String {
-        String::from_utf8(style.event(event, in_group)).unwrap()
+        String::from_utf8(style.event(event, in_group, false)).unwrap()
     }
 
     #[test]

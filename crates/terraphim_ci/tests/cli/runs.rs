@@ -54,7 +54,14 @@ impl Recording {
             vm_id: "7f".into(),
             at: at(0),
         });
-        recording.tell(&RunEvent::StepStarted { job: key, name: "Make".into(), number: 1, of: 1, at: at(1) });
+        recording.tell(&RunEvent::StepStarted {
+            job: key,
+            name: "Make".into(),
+            number: 1,
+            of: 1,
+            background: false,
+            at: at(1),
+        });
         recording
     }
 

@@ -5,6 +5,7 @@ use terraphim_actions::expr::Scope;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Phase, RunEvent};
+use super::masks::Masks;
 use super::output::{Place as OutputPlace, StepOutput};
 use super::place::Place;
 use super::shared::Shared;
@@ -34,9 +35,8 @@ pub(super) async fn run_commands(
         spec.user.clone_from(&shared.inputs.layout.user);
         spec.env.clone_from(&env);
         spec.stop = shared.inputs.timing.stop;
-        let mut masker = shared.masker.clone();
         let at = OutputPlace { job: None, step: number, workspace: shared.workspace() };
-        let mut output = StepOutput::new(at, &*shared.observer, &mut masker, None);
+        let mut output = StepOutput::new(at, &*shared.observer, Masks::new(shared.masker.clone()), None);
         let outcome = shared.executor.run_process(place.session(), &spec, &mut output, cancel).await?;
         output.finish().await;
         let (exit_code, duration) = (outcome.exit.shell_code(), outcome.duration);

@@ -59,12 +59,25 @@ pub(super) struct Clock {
     grace: Duration,
     /// Why it is to end, and when the time for that is over.
     ending: Option<(Interruption, Instant)>,
+    /// Ends it at once.
+    kill: CancellationToken,
 }
 
 impl Clock {
     /// A job that may take `limit`, and `grace` more once it is to end.
     pub(super) fn start(cancel: CancellationToken, limit: Duration, grace: Duration) -> Clock {
-        Clock { cancel, deadline: Instant::now() + limit, grace, ending: None }
+        Clock {
+            cancel,
+            deadline: Instant::now() + limit,
+            grace,
+            ending: None,
+            kill: CancellationToken::new(),
+        }
+    }
+
+    /// The clock of something that runs beside the job: it ends with the job, and at once when `kill` is cancelled.
+    pub(super) fn branch(&self, kill: CancellationToken) -> Clock {
+        Clock { cancel: self.cancel.clone(), kill, ..*self }
     }
 
     /// The next interruption: first the reason why the job is to end, then, and from then on, `Over`.
@@ -73,11 +86,15 @@ impl Clock {
     /// May be dropped at any time.
     pub(super) async fn interrupted(&mut self) -> Interruption {
         if let Some((_, over)) = self.ending {
-            sleep_until(over).await;
+            tokio::select! {
+                () = self.kill.cancelled() => {}
+                () = sleep_until(over) => {}
+            }
             return Interruption::Over;
         }
         let why = tokio::select! {
             biased;
+            () = self.kill.cancelled() => return Interruption::Over,
             () = self.cancel.cancelled() => Interruption::Cancelled,
             () = sleep_until(self.deadline) => Interruption::TimedOut,
         };
@@ -88,6 +105,9 @@ impl Clock {
     /// The same without waiting: is there an interruption by now?
     pub(super) fn check(&mut self) -> Option<Interruption> {
         let now = Instant::now();
+        if self.kill.is_cancelled() {
+            return Some(Interruption::Over);
+        }
         match self.ending {
             Some((_, over)) => (now >= over).then_some(Interruption::Over),
             None => {

@@ -230,6 +230,9 @@ pub enum RunEvent {
         number: usize,
         /// How many steps the job has.
         of: usize,
+        /// The steps that follow run beside it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        background: bool,
         /// When.
         at: DateTime<Utc>,
     },

@@ -9,6 +9,7 @@ use terraphim_actions::span::Span;
 use terraphim_actions::template::{Template, TemplateError};
 use thiserror::Error;
 
+use super::call::Caller;
 use super::clock::Timing;
 use super::contexts::RunContexts;
 use super::event::{Conclusion, JobKey};
@@ -85,6 +86,7 @@ pub(super) struct Rules<'a> {
     pub(super) matrix: &'a IndexMap<String, Vec<String>>,
     pub(super) vm_types: &'a VmTypes,
     pub(super) timing: &'a Timing,
+    pub(super) caller: &'a Caller,
 }
 
 /// The jobs that a job of the plan stands for.
@@ -115,8 +117,8 @@ fn ready(
     let limit = minutes(job.timeout.as_ref(), &scope, rules.timing)?;
     let grace = minutes(job.cancel_timeout.as_ref(), &scope, rules.timing)?;
     Ok(ReadyJob {
-        key: JobKey::new(&job.id, has_matrix.then_some(index_of(index))),
-        name: if name.trim().is_empty() { job.id.to_string() } else { name },
+        key: rules.caller.key(&job.id, has_matrix.then_some(index_of(index))),
+        name: rules.caller.name(if name.trim().is_empty() { &job.id } else { &name }),
         matrix: has_matrix.then(|| serde_json::Value::from(&configuration.matrix)),
         vm_type: vm_type(job.runs_on.as_ref(), &scope, rules.vm_types)?,
         limit: limit.unwrap_or(rules.timing.minute * rules.timing.job_minutes),

@@ -3,7 +3,7 @@
 //! ```text
 //! job:       Waiting --needs ended--> Expanding --Expanded--> Open --all instances ended--> Over
 //!                                        `------- Skipped / Invalid ------------------------^
-//! instance:  Queued --room--> Running --Ended--> Over        Queued --fail-fast, cancel--> Over
+//! instance:  Queued --max-parallel--> Running --Ended--> Over        Queued --fail-fast, cancel--> Over
 //! ```
 //!
 //! An *instance* is a job, or one job of a matrix. A job leaves `Waiting` as soon as its own needs ended, whatever
@@ -99,16 +99,14 @@ struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
-    /// How many instances may run at a time.
-    limit: usize,
     finished: bool,
 }
 
 impl Graph {
-    /// Jobs by the indices of their needs, which must make no cycle; at most `limit` instances run at a time.
-    pub(super) fn new(needs: Vec<Vec<usize>>, limit: usize) -> Graph {
+    /// Jobs by the indices of their needs, which must make no cycle.
+    pub(super) fn new(needs: Vec<Vec<usize>>) -> Graph {
         let nodes = needs.into_iter().map(|needs| Node { needs, state: State::Waiting }).collect();
-        Graph { nodes, limit: limit.max(1), finished: false }
+        Graph { nodes, finished: false }
     }
 
     /// Takes an event and says what is to be done, in this order.
@@ -207,9 +205,8 @@ impl Graph {
                 actions.push(Action::Expand(job));
             }
         }
-        let mut room = self.limit.saturating_sub(self.nodes.iter().map(Node::running).sum());
         for (job, node) in self.nodes.iter_mut().enumerate() {
-            node.start(job, &mut room, actions);
+            node.start(job, actions);
         }
         let over = self.nodes.iter().all(|node| matches!(node.state, State::Over(_)));
         if over && !std::mem::replace(&mut self.finished, true) {
@@ -226,18 +223,17 @@ impl Node {
         }
     }
 
-    fn start(&mut self, job: usize, room: &mut usize, actions: &mut Vec<Action>) {
+    fn start(&mut self, job: usize, actions: &mut Vec<Action>) {
         let running = self.running();
         let State::Open { instances, expansion } = &mut self.state else { return };
-        let mut own_room = expansion.max_parallel.unwrap_or(usize::MAX).saturating_sub(running);
+        let mut room = expansion.max_parallel.unwrap_or(usize::MAX).saturating_sub(running);
         for (index, progress) in instances.iter_mut().enumerate() {
-            if *room == 0 || own_room == 0 {
+            if room == 0 {
                 return;
             }
             if *progress == Progress::Queued {
                 *progress = Progress::Running;
-                *room -= 1;
-                own_room -= 1;
+                room -= 1;
                 actions.push(Action::Start(Instance { job, index }));
             }
         }
@@ -245,7 +241,7 @@ impl Node {
 }
 
 /// The result of a job out of those of its instances.
-fn combine(ends: &[Conclusion]) -> Conclusion {
+pub(super) fn combine(ends: &[Conclusion]) -> Conclusion {
     [Conclusion::Failure, Conclusion::Cancelled, Conclusion::Success]
         .into_iter()
         .find(|conclusion| ends.contains(conclusion))
@@ -271,7 +267,7 @@ mod tests {
     #[test]
     fn a_job_starts_when_its_own_needs_ended_and_not_later() {
         // 1 needs 0; 2 runs on; 3 needs 1 and 2.
-        let mut graph = Graph::new(vec![vec![], vec![0], vec![], vec![1, 2]], 8);
+        let mut graph = Graph::new(vec![vec![], vec![0], vec![], vec![1, 2]]);
         assert_eq!(graph.next(Event::Begin), [Action::Expand(0), Action::Expand(2)]);
         assert_eq!(graph.next(Event::Expanded(0, many(1))), [Action::Start(at(0, 0))]);
         assert_eq!(graph.next(Event::Expanded(2, many(1))), [Action::Start(at(2, 0))]);
@@ -285,22 +281,8 @@ mod tests {
     }
 
     #[test]
-    fn room_is_shared_in_the_order_of_the_file() {
-        let mut graph = Graph::new(vec![vec![], vec![]], 2);
-        graph.next(Event::Begin);
-        assert_eq!(
-            graph.next(Event::Expanded(0, many(3))),
-            [Action::Start(at(0, 0)), Action::Start(at(0, 1))]
-        );
-        assert_eq!(graph.next(Event::Expanded(1, many(1))), []);
-        let won = end(Conclusion::Success);
-        assert_eq!(graph.next(Event::Ended(at(0, 1), won)), [Action::Start(at(0, 2))]);
-        assert_eq!(graph.next(Event::Ended(at(0, 0), won)), [Action::Start(at(1, 0))]);
-    }
-
-    #[test]
     fn max_parallel_holds_for_its_own_job() {
-        let mut graph = Graph::new(vec![vec![], vec![]], 9);
+        let mut graph = Graph::new(vec![vec![], vec![]]);
         graph.next(Event::Begin);
         let slow = Expansion { max_parallel: Some(1), ..many(2) };
         assert_eq!(graph.next(Event::Expanded(0, slow)), [Action::Start(at(0, 0))]);
@@ -311,9 +293,9 @@ mod tests {
 
     #[test]
     fn fail_fast_stops_running_siblings_and_drops_queued_ones() {
-        let mut graph = Graph::new(vec![vec![]], 2);
+        let mut graph = Graph::new(vec![vec![]]);
         graph.next(Event::Begin);
-        graph.next(Event::Expanded(0, many(3)));
+        graph.next(Event::Expanded(0, Expansion { max_parallel: Some(2), ..many(3) }));
         assert_eq!(
             graph.next(Event::Ended(at(0, 0), end(Conclusion::Failure))),
             [Action::Stop(at(0, 1)), Action::Drop(at(0, 2))]
@@ -324,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_tolerated_failure_stops_nothing() {
-        let mut graph = Graph::new(vec![vec![]], 2);
+        let mut graph = Graph::new(vec![vec![]]);
         graph.next(Event::Begin);
         graph.next(Event::Expanded(0, many(2)));
         let tolerated = End { outcome: Conclusion::Failure, conclusion: Conclusion::Success };
@@ -335,22 +317,23 @@ mod tests {
 
     #[test]
     fn without_fail_fast_siblings_go_on() {
-        let mut graph = Graph::new(vec![vec![]], 1);
+        let mut graph = Graph::new(vec![vec![]]);
         graph.next(Event::Begin);
-        graph.next(Event::Expanded(0, Expansion { fail_fast: false, ..many(2) }));
+        graph.next(Event::Expanded(0, Expansion { fail_fast: false, max_parallel: Some(1), ..many(2) }));
         assert_eq!(graph.next(Event::Ended(at(0, 0), end(Conclusion::Failure))), [Action::Start(at(0, 1))]);
     }
 
     #[test]
     fn cancelling_asks_open_jobs_and_lets_waiting_ones_decide_later() {
-        let mut graph = Graph::new(vec![vec![], vec![], vec![0]], 1);
+        let mut graph = Graph::new(vec![vec![], vec![], vec![0]]);
         graph.next(Event::Begin);
         graph.next(Event::Expanded(0, many(1)));
-        graph.next(Event::Expanded(1, many(1)));
+        graph.next(Event::Expanded(1, Expansion { max_parallel: Some(1), ..many(2) }));
         assert_eq!(graph.next(Event::Cancel), [Action::Reconsider(0), Action::Reconsider(1)]);
         assert_eq!(graph.next(Event::CancelJob(0)), [Action::Stop(at(0, 0))]);
-        assert_eq!(graph.next(Event::CancelJob(1)), [Action::Drop(at(1, 0))]);
+        assert_eq!(graph.next(Event::CancelJob(1)), [Action::Stop(at(1, 0)), Action::Drop(at(1, 1))]);
         assert_eq!(graph.next(Event::Ended(at(0, 0), end(Conclusion::Cancelled))), [Action::Expand(2)]);
+        assert_eq!(graph.next(Event::Ended(at(1, 0), end(Conclusion::Cancelled))), []);
         // `if: always()`: it runs although the run is cancelled.
         assert_eq!(graph.next(Event::Expanded(2, many(1))), [Action::Start(at(2, 0))]);
         assert_eq!(graph.next(Event::Ended(at(2, 0), end(Conclusion::Success))), [Action::Finish]);
@@ -358,8 +341,8 @@ mod tests {
 
     #[test]
     fn no_jobs_is_the_end() {
-        assert_eq!(Graph::new(vec![], 1).next(Event::Begin), [Action::Finish]);
-        let mut graph = Graph::new(vec![vec![]], 1);
+        assert_eq!(Graph::new(vec![]).next(Event::Begin), [Action::Finish]);
+        let mut graph = Graph::new(vec![vec![]]);
         graph.next(Event::Begin);
         assert_eq!(graph.next(Event::Expanded(0, many(0))), [Action::Finish]);
         assert_eq!(graph.result(0), Some(Conclusion::Skipped));

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 use terraphim_actions::expr::{Object, Scope, Value};
-use terraphim_actions::mask::Masker;
 use terraphim_actions::template::TemplateError;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::background::Background;
 use super::clock::{Clock, Interruption};
 use super::contexts::env_context;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::expand::ReadyJob;
 use super::functions::{Hashes, StepFunctions};
+use super::masks::Masks;
 use super::place::Place;
 use super::plan::PlannedJob;
 use super::report::{JobReport, StepReport};
@@ -31,7 +33,7 @@ pub(super) struct Job {
     pub(super) planned: Arc<PlannedJob>,
     pub(super) ready: ReadyJob,
     pub(super) clock: Clock,
-    pub(super) masker: Masker,
+    pub(super) masks: Masks,
     /// The variables of the workflow, the job and `GITHUB_ENV`.
     pub(super) env: IndexMap<String, String>,
     /// What steps put before the search path; the last is the first to be searched.
@@ -46,8 +48,13 @@ pub(super) struct Job {
     pub(super) hashes: Hashes,
     /// A process of this job has started, so its event file is there.
     pub(super) has_event_file: bool,
-    /// How its processes reach the services, once something needed them.
-    pub(super) access: Option<JobAccess>,
+    /// How its processes reach the services, once something needed them. An async lock: steps that run beside each
+    /// other wait for the one that opens them.
+    pub(super) access: Arc<Mutex<Option<JobAccess>>>,
+    /// Its steps that run beside the others.
+    pub(super) background: Background,
+    /// It is a step in the background of another.
+    is_branch: bool,
     started_at: DateTime<Utc>,
     started: Instant,
     annotations: Vec<Annotation>,
@@ -64,7 +71,7 @@ impl Job {
         cancel: CancellationToken,
     ) -> Job {
         let clock = Clock::start(cancel, ready.limit, ready.grace);
-        let masker = shared.masker.clone();
+        let masks = Masks::new(shared.masker.clone());
         let github = shared.job_github(&planned);
         let runner = shared.runner(&ready);
         Job {
@@ -74,7 +81,7 @@ impl Job {
             planned,
             ready,
             clock,
-            masker,
+            masks,
             env: IndexMap::new(),
             paths: Vec::new(),
             github,
@@ -83,9 +90,39 @@ impl Job {
             status: Conclusion::Success,
             hashes: Hashes::new(),
             has_event_file: false,
-            access: None,
+            access: Arc::default(),
+            background: Background::new(),
+            is_branch: false,
             started_at: Utc::now(),
             started: Instant::now(),
+            annotations: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// The same job for a step that runs beside its others, until `kill` is cancelled.
+    pub(super) fn branch(&self, kill: CancellationToken) -> Job {
+        Job {
+            shared: Arc::clone(&self.shared),
+            place: Arc::clone(&self.place),
+            view: self.view.clone(),
+            planned: Arc::clone(&self.planned),
+            ready: self.ready.clone(),
+            clock: self.clock.branch(kill),
+            masks: self.masks.clone(),
+            env: self.env.clone(),
+            paths: self.paths.clone(),
+            github: self.github.clone(),
+            runner: self.runner.clone(),
+            steps: self.steps.clone(),
+            status: self.status,
+            hashes: Hashes::new(),
+            has_event_file: self.has_event_file,
+            access: Arc::clone(&self.access),
+            background: Background::new(),
+            is_branch: true,
+            started_at: self.started_at,
+            started: self.started,
             annotations: Vec::new(),
             reports: Vec::new(),
         }
@@ -107,9 +144,14 @@ impl Job {
         match self.job_env().await? {
             Ok(()) => {
                 for index in 0..self.planned.steps.len() {
+                    if self.planned.steps[index].background {
+                        self.start_in_background(index);
+                        continue;
+                    }
                     let report = self.step(index).await?;
                     self.conclude(index, report).await;
                 }
+                self.end_background().await?;
             }
             Err(error) => {
                 self.status = Conclusion::Failure;
@@ -121,7 +163,7 @@ impl Job {
     }
 
     fn name(&self) -> String {
-        self.masker.mask(&self.ready.name)
+        self.masks.mask(&self.ready.name)
     }
 
     async fn make_view(&mut self) -> Result<()> {
@@ -202,7 +244,7 @@ impl Job {
     /// The job is to end: from now on only what runs after a cancellation runs.
     pub(super) async fn interrupt(&mut self, why: Interruption) {
         self.status = Conclusion::Cancelled;
-        if why == Interruption::TimedOut {
+        if why == Interruption::TimedOut && !self.is_branch {
             let limit = self.ready.limit.as_secs_f64() / self.shared.inputs.timing.minute.as_secs_f64();
             let text = format!(
                 "The job ran longer than its limit of {limit} minutes (timeout-minutes) and was stopped."
@@ -213,7 +255,7 @@ impl Job {
 
     /// A message about the job itself.
     async fn annotate(&mut self, level: AnnotationLevel, text: String) {
-        let annotation = Annotation::new(level, self.masker.mask(&text));
+        let annotation = Annotation::new(level, self.masks.mask(&text));
         self.annotations.push(annotation.clone());
         let job = self.ready.key.clone();
         let event = RunEvent::Annotation { job, step: None, annotation, at: Utc::now() };
@@ -225,6 +267,12 @@ impl Job {
         if report.conclusion == Conclusion::Failure && self.status == Conclusion::Success {
             self.status = Conclusion::Failure;
         }
+        self.tell_finished(&report).await;
+        self.take(index, report);
+    }
+
+    /// Says that a step has ended.
+    pub(super) async fn tell_finished(&self, report: &StepReport) {
         let event = RunEvent::StepFinished {
             job: self.ready.key.clone(),
             name: report.name.clone(),
@@ -235,11 +283,16 @@ impl Job {
             duration: report.duration,
             at: Utc::now(),
         };
+        self.shared.observe(&event).await;
+    }
+
+    /// Keeps the report of a step, and shows it to the steps that follow.
+    pub(super) fn take(&mut self, index: usize, report: StepReport) {
         if let Some(id) = &self.planned.steps[index].id {
             self.add_to_steps(id.clone(), &report);
         }
-        self.reports.push(self.masked(report));
-        self.shared.observe(&event).await;
+        let report = self.masked(report);
+        self.reports.push(report);
     }
 
     fn add_to_steps(&mut self, id: String, report: &StepReport) {
@@ -254,7 +307,7 @@ impl Job {
     /// The report as it may be stored.
     fn masked(&self, mut report: StepReport) -> StepReport {
         for value in report.outputs.values_mut() {
-            *value = self.masker.mask(value);
+            *value = self.masks.mask(value);
         }
         report
     }
@@ -275,7 +328,7 @@ impl Job {
             }
         };
         outputs.retain(|_, value| !value.is_empty());
-        let secret = |value: &String| self.masker.finds(value);
+        let secret = |value: &String| self.masks.finds(value);
         let dropped: Vec<String> =
             outputs.iter().filter(|(_, value)| secret(value)).map(|(name, _)| name.clone()).collect();
         for name in dropped {
@@ -286,7 +339,8 @@ impl Job {
         Ok(outputs)
     }
 
-    async fn finish(self, outputs: IndexMap<String, String>) -> JobReport {
+    async fn finish(mut self, outputs: IndexMap<String, String>) -> JobReport {
+        self.reports.sort_by_key(|report| report.number);
         let tolerated = self.ready.continue_on_error && self.status == Conclusion::Failure;
         let report = JobReport {
             key: self.ready.key.clone(),

@@ -5,14 +5,17 @@
 //!
 //! | pure | acts |
 //! |---|---|
-//! | `planner`, `supported`: files to plans | `run`: the jobs of a run |
-//! | `graph`: which job does what next | `place`: VMs and what is put into them |
-//! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `step`, `script`: one job |
+//! | `planner`, `parallel`, `supported`: files to plans | `run`, `scope`, `call`: the jobs of a run and of the workflows it calls |
+//! | `graph`: which job does what next | `commons`, `place`: VMs and what is put into them |
+//! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `step`, `background`, `script`: one job |
 //! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `hash_files`, `around` |
 
 mod around;
+mod background;
+mod call;
 mod clock;
 mod commands;
+mod commons;
 mod contexts;
 mod error;
 mod event;
@@ -26,13 +29,16 @@ mod inputs;
 mod job;
 mod layout;
 mod lines;
+mod masks;
 mod output;
+mod parallel;
 mod place;
 mod plan;
 mod planner;
 mod preflight;
 mod report;
 mod run;
+mod scope;
 mod script;
 mod services;
 mod shared;
@@ -47,7 +53,7 @@ pub use event::{
 };
 pub use inputs::{EmptyWorkspace, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource};
 pub use layout::Layout;
-pub use plan::{Command, Plan, PlannedJob, PlannedStep, StepLimit, Work};
+pub use plan::{Command, Plan, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 pub(crate) use planner::always;
 pub use planner::{plan_commands, plan_workflow};
 pub use report::{JobReport, RunReport, StepReport};

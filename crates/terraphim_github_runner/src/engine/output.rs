@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use indexmap::IndexMap;
-use terraphim_actions::mask::{MaskError, MaskStream, Masker};
+use terraphim_actions::mask::{MaskError, MaskStream};
 
 use super::commands::{Interpreter, Request, may_hold_command};
 use super::event::{Annotation, AnnotationLevel, JobKey, RunEvent, RunObserver};
 use super::lines::{Block, Lines};
+use super::masks::Masks;
 use crate::error::Result;
 use crate::workflow::{OutputSink, Stream};
 
@@ -51,7 +52,7 @@ struct Source {
 pub(super) struct StepOutput<'a> {
     place: Place,
     observer: &'a dyn RunObserver,
-    masker: &'a mut Masker,
+    masks: Masks,
     /// Absent where commands mean nothing.
     interpreter: Option<Interpreter>,
     shows_debug: bool,
@@ -66,13 +67,13 @@ impl<'a> StepOutput<'a> {
     pub(super) fn new(
         place: Place,
         observer: &'a dyn RunObserver,
-        masker: &'a mut Masker,
+        masks: Masks,
         interpreter: Option<Interpreter>,
     ) -> StepOutput<'a> {
         StepOutput {
             place,
             observer,
-            masker,
+            masks,
             interpreter,
             shows_debug: false,
             stdout: Source::default(),
@@ -116,9 +117,9 @@ impl<'a> StepOutput<'a> {
         match block {
             Block::Piece(text) => {
                 let ends = text.ends_with(b"\n");
-                let Self { masker, stdout, stderr, ready, .. } = self;
+                let Self { masks, stdout, stderr, ready, .. } = self;
                 let source = if stream == Stream::Stdout { stdout } else { stderr };
-                ready.extend_from_slice(&source.mask.push(masker, &text));
+                ready.extend_from_slice(&source.mask.push(&masks.read(), &text));
                 if ends {
                     self.end_line(stream);
                 }
@@ -134,9 +135,9 @@ impl<'a> StepOutput<'a> {
 
     /// A line that came in pieces has ended: what was held back of it is no beginning of a secret.
     fn end_line(&mut self, stream: Stream) {
-        let Self { masker, stdout, stderr, ready, .. } = self;
+        let Self { masks, stdout, stderr, ready, .. } = self;
         let source = if stream == Stream::Stdout { stdout } else { stderr };
-        ready.extend_from_slice(&source.mask.finish(masker));
+        ready.extend_from_slice(&source.mask.finish(&masks.read()));
         source.mask = MaskStream::new();
     }
 
@@ -165,7 +166,7 @@ impl<'a> StepOutput<'a> {
             Request::Debug(_) => {}
             Request::Annotate(annotation) => self.annotate(annotation).await,
             Request::Group(name) => {
-                let name = self.masker.mask(&name);
+                let name = self.masks.mask(&name);
                 self.send(|job, step| RunEvent::GroupStart { job, step, name, at: Utc::now() }).await;
             }
             Request::EndGroup => {
@@ -194,7 +195,7 @@ impl<'a> StepOutput<'a> {
     }
 
     fn masked(&self, annotation: Annotation) -> Annotation {
-        let mask = |text: &str| self.masker.mask(text);
+        let mask = |text: &str| self.masks.mask(text);
         let mut message = mask(&annotation.message);
         if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
             message.truncate(end);
@@ -210,7 +211,7 @@ impl<'a> StepOutput<'a> {
 
     /// Hides a value from now on. What cannot be hidden fails the step.
     async fn mask(&mut self, value: &str) {
-        let (level, text) = match self.masker.add(value) {
+        let (level, text) = match self.masks.add(value) {
             Ok(()) => return,
             Err(error @ MaskError::Empty) => (AnnotationLevel::Warning, error.to_string()),
             Err(error) => {
@@ -223,12 +224,13 @@ impl<'a> StepOutput<'a> {
 
     /// Masks whole lines and keeps them for the next flush.
     fn show(&mut self, lines: &[u8]) {
-        if self.masker.is_empty() {
+        let masker = self.masks.read();
+        if masker.is_empty() {
             return self.ready.extend_from_slice(lines);
         }
         let mut stream = MaskStream::new();
-        self.ready.extend_from_slice(&stream.push(self.masker, lines));
-        self.ready.extend_from_slice(&stream.finish(self.masker));
+        self.ready.extend_from_slice(&stream.push(&masker, lines));
+        self.ready.extend_from_slice(&stream.finish(&masker));
     }
 
     async fn send(&mut self, event: impl FnOnce(JobKey, usize) -> RunEvent) {

@@ -6,8 +6,10 @@ use chrono::Utc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::commons::Commons;
 use super::event::{Conclusion, JobKey, RunEvent};
 use super::expand::ReadyJob;
+use super::inputs::Isolation;
 use super::job::Job;
 use super::plan::PlannedJob;
 use super::report::JobReport;
@@ -101,24 +103,26 @@ fn context(shared: &Shared, is_for_job: bool) -> WorkflowContext {
     context
 }
 
-/// Runs a job in the VM of the run, or in one of its own.
+/// Runs a job in the VM of the run, or in one of its own, once there is room for it.
 pub(super) async fn run_job(
     shared: Arc<Shared>,
-    sessions: &SessionManager,
-    place: Option<Arc<Place>>,
+    commons: &Commons<'_>,
     planned: Arc<PlannedJob>,
     ready: ReadyJob,
     cancel: CancellationToken,
 ) -> Result<JobReport> {
-    if let Some(place) = place {
-        return Job::new(shared, place, planned, ready, cancel).run().await;
+    let Some(_slot) = commons.slot(&cancel).await else {
+        return Ok(not_begun(&shared, &planned, &ready).await);
+    };
+    if shared.inputs.isolation == Isolation::Workflow {
+        return match commons.place(&shared).await? {
+            Some(place) => Job::new(shared, place, planned, ready, cancel).run().await,
+            None => Ok(not_begun(&shared, &planned, &ready).await),
+        };
     }
-    let Some(place) = open(&shared, sessions, &ready.vm_type, Some(&ready.key), &cancel).await? else {
-        let report = JobReport::not_run(ready.key, &planned.id, &ready.name, Conclusion::Cancelled);
-        let (job, name) = (report.key.clone(), shared.masker.mask(&report.name));
-        let event = RunEvent::JobSkipped { job, name, conclusion: report.conclusion, at: Utc::now() };
-        shared.observe(&event).await;
-        return Ok(report);
+    let place = open(&shared, commons.sessions, &ready.vm_type, Some(&ready.key), &cancel).await?;
+    let Some(place) = place else {
+        return Ok(not_begun(&shared, &planned, &ready).await);
     };
     place.lease.enter(SessionState::Executing)?;
     let place = Arc::new(place);
@@ -128,4 +132,12 @@ pub(super) async fn run_job(
         place.close(report.conclusion == Conclusion::Success).await;
     }
     Ok(report)
+}
+
+/// A job that was cancelled before it began.
+async fn not_begun(shared: &Shared, planned: &PlannedJob, ready: &ReadyJob) -> JobReport {
+    let cancelled = Conclusion::Cancelled;
+    let report = JobReport::not_run(ready.key.clone(), &planned.id, &ready.name, cancelled);
+    shared.tell_not_run(&report).await;
+    report
 }

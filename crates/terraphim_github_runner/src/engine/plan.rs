@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use terraphim_actions::template::{Template, TemplateError};
-use terraphim_actions::workflow::Condition;
+use terraphim_actions::workflow::{CallSecrets, Condition};
 
 use super::error::EngineError;
 
@@ -73,6 +73,25 @@ pub struct PlannedJob {
     pub cancel_timeout: Option<Template>,
     /// `continue-on-error`.
     pub continue_on_error: Option<Template>,
+    /// The workflow that it calls instead of having steps.
+    pub call: Option<PlannedCall>,
+}
+
+/// A call of a workflow.
+#[derive(Clone, Debug)]
+pub struct PlannedCall {
+    /// `uses`.
+    pub uses: String,
+    /// `with`.
+    pub with: Option<Template>,
+    /// `secrets`.
+    pub secrets: CallSecrets,
+    /// `on.workflow_call.inputs` of the called workflow.
+    pub inputs: Option<Template>,
+    /// `on.workflow_call.outputs` of the called workflow.
+    pub outputs: Option<Template>,
+    /// The called workflow.
+    pub plan: Arc<Plan>,
 }
 
 /// A step.
@@ -92,6 +111,10 @@ pub struct PlannedStep {
     pub limit: StepLimit,
     /// `continue-on-error`.
     pub continue_on_error: Option<Template>,
+    /// The next step starts at once.
+    pub background: bool,
+    /// `if` of the `parallel` step that it is part of.
+    pub group_condition: Option<Condition>,
     /// What it does.
     pub work: Work,
 }
@@ -131,6 +154,18 @@ pub enum Work {
         /// `uses`.
         uses: String,
     },
+    /// Waits for steps in the background.
+    Wait {
+        /// Their indices in the job.
+        steps: Vec<usize>,
+    },
+    /// Waits for every step in the background.
+    WaitAll,
+    /// Stops a step in the background.
+    Cancel {
+        /// Its index in the job.
+        step: usize,
+    },
 }
 
 impl Plan {
@@ -166,6 +201,16 @@ impl Plan {
             PlannedJob { needs: job.needs.iter().map(|need| place(*need)).collect(), ..job }
         });
         Ok(Plan { jobs: jobs.collect(), ..self.clone() })
+    }
+
+    /// All jobs, those of called workflows too.
+    pub fn all_jobs(&self) -> impl Iterator<Item = &PlannedJob> {
+        let mut open: Vec<&PlannedJob> = self.jobs.iter().rev().collect();
+        std::iter::from_fn(move || {
+            let job = open.pop()?;
+            open.extend(job.call.iter().flat_map(|call| call.plan.jobs.iter().rev()));
+            Some(job)
+        })
     }
 
     /// The error with its file, as GitHub prints it.

@@ -7,17 +7,18 @@ use indexmap::IndexMap;
 use terraphim_actions::expr::{self, Allowed, Expr};
 use terraphim_actions::span::Span;
 use terraphim_actions::template::{Node, Template};
-use terraphim_actions::workflow::{Condition, Job, Level, Step, StepKind, Workflow};
+use terraphim_actions::workflow::{Call, CalledWorkflow, Condition, Job, Level, Step, StepKind, Workflow};
 
 use super::error::InvalidWorkflow;
-use super::plan::{Command, Plan, PlannedJob, PlannedStep, StepLimit, Work};
+use super::parallel::plan_steps;
+use super::plan::{Command, Plan, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 use super::supported::{unsupported, without_effect};
 use crate::workflow::{ParsedWorkflow, WorkflowProblem};
 
 /// How long a command of a [`ParsedWorkflow`] may take that says nothing else.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 
-/// Plans a workflow file. `workflow` was read without the workflows it calls.
+/// Plans a workflow file. `workflow` was read with the workflows it calls.
 ///
 /// # Errors
 /// The file has keys that are not executed; each is named.
@@ -30,21 +31,46 @@ pub fn plan_workflow(workflow: &Workflow) -> Result<Plan, InvalidWorkflow> {
     // GitHub names a workflow without a name after its file.
     let name = workflow.name.as_ref().map(|name| name.value.clone());
     let name = name.filter(|name| !name.is_empty()).or_else(|| file.clone());
-    Ok(Plan {
+    let mut plan = Plan {
         name: name.unwrap_or_else(|| "workflow".to_owned()),
         title: workflow.run_name.clone(),
         file,
         files: workflow.files.clone(),
         setup: Vec::new(),
         env: workflow.env.clone(),
-        jobs: workflow.jobs.values().map(|job| plan_job(workflow, job)).collect(),
+        jobs: Vec::new(),
         cleanup: Vec::new(),
         notices: without_effect(workflow),
-    })
+    };
+    plan.jobs = plan_jobs(&plan, &workflow.jobs, workflow.defaults.as_ref());
+    Ok(plan)
 }
 
-fn plan_job(workflow: &Workflow, job: &Job) -> PlannedJob {
-    let place = |need: &str| workflow.jobs.keys().position(|id| id.eq_ignore_ascii_case(need));
+fn plan_jobs(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template>) -> Vec<PlannedJob> {
+    jobs.values().map(|job| plan_job(top, jobs, defaults, job)).collect()
+}
+
+/// The plan of a called workflow. What is said of the run (its name, its file) is that of the workflow at the top.
+fn plan_call(top: &Plan, call: &Call, called: &CalledWorkflow) -> PlannedCall {
+    let plan = Plan {
+        env: called.env.clone(),
+        jobs: plan_jobs(top, &called.jobs, called.defaults.as_ref()),
+        notices: Vec::new(),
+        ..top.clone()
+    };
+    PlannedCall {
+        uses: call.uses.value.clone(),
+        with: call.with.clone(),
+        secrets: call.secrets.clone(),
+        inputs: called.inputs.clone(),
+        outputs: called.outputs.clone(),
+        plan: Arc::new(plan),
+    }
+}
+
+fn plan_job(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template>, job: &Job) -> PlannedJob {
+    let called = |call: &Call| Some(plan_call(top, call, call.workflow.as_deref()?));
+    let place = |need: &str| jobs.keys().position(|id| id.eq_ignore_ascii_case(need));
     PlannedJob {
         id: Arc::from(&**job.id),
         name: job.name.clone(),
@@ -58,27 +84,19 @@ fn plan_job(workflow: &Workflow, job: &Job) -> PlannedJob {
             .permissions
             .as_ref()
             .is_some_and(|permissions| permissions.granted().get("id-token") == Level::Write),
-        defaults: [&job.defaults, &workflow.defaults].into_iter().flatten().cloned().collect(),
-        steps: job.steps.iter().filter_map(plan_step).collect(),
+        defaults: [job.defaults.as_ref(), defaults].into_iter().flatten().cloned().collect(),
+        steps: plan_steps(&job.steps),
         outputs: job.outputs.clone(),
         timeout: job.timeout_minutes.clone(),
         cancel_timeout: job.cancel_timeout_minutes.clone(),
         continue_on_error: job.continue_on_error.clone(),
+        call: job.call.as_ref().and_then(called),
     }
 }
 
-/// The plan of a step; `None` for those that [`unsupported`] refuses.
-fn plan_step(step: &Step) -> Option<PlannedStep> {
-    let work = match &step.kind {
-        StepKind::Run { run, shell, working_directory } => Work::Script {
-            run: run.clone(),
-            shell: shell.clone(),
-            working_directory: working_directory.clone(),
-        },
-        StepKind::Uses { uses, .. } => Work::Checkout { uses: uses.value.clone() },
-        StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) | StepKind::Parallel(_) => return None,
-    };
-    Some(PlannedStep {
+/// The plan of a step that does something by itself.
+pub(super) fn plan_step(step: &Step, work: Work) -> PlannedStep {
+    PlannedStep {
         id: (!step.id_is_generated).then(|| step.id.clone()),
         key: step.id.clone(),
         name: step.name.clone(),
@@ -86,7 +104,22 @@ fn plan_step(step: &Step) -> Option<PlannedStep> {
         env: step.env.clone(),
         limit: step.timeout_minutes.clone().map_or(StepLimit::None, StepLimit::Minutes),
         continue_on_error: step.continue_on_error.clone(),
+        background: step.background,
+        group_condition: None,
         work,
+    }
+}
+
+/// What a step does by itself; `None` for one that handles others.
+pub(super) fn plan_work(step: &Step) -> Option<Work> {
+    Some(match &step.kind {
+        StepKind::Run { run, shell, working_directory } => Work::Script {
+            run: run.clone(),
+            shell: shell.clone(),
+            working_directory: working_directory.clone(),
+        },
+        StepKind::Uses { uses, .. } => Work::Checkout { uses: uses.value.clone() },
+        StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) | StepKind::Parallel(_) => return None,
     })
 }
 
@@ -108,6 +141,8 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
             seconds => Duration::from_secs(seconds),
         }),
         continue_on_error: Some(Template::new(Node::Bool(step.continue_on_error), Span::default())),
+        background: false,
+        group_condition: None,
         work: Work::Command { text: step.command.clone(), working_dir: step.working_dir.clone() },
     });
     let job = PlannedJob {
@@ -125,6 +160,7 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
         timeout: None,
         cancel_timeout: None,
         continue_on_error: None,
+        call: None,
     };
     // A map of std has no order; one that stays the same from run to run is easier to follow.
     let mut env: IndexMap<_, _> = workflow.environment.iter().collect();

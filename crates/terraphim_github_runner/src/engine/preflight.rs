@@ -10,29 +10,30 @@ use super::error::{EngineError, InvalidWorkflow};
 use super::expand::{self, ExpandError};
 use super::functions::JobFunctions;
 use super::inputs::Isolation;
-use super::plan::{Plan, Work};
-use super::run::rules;
+use super::plan::{Plan, PlannedJob, Work};
+use super::scope::rules;
 use super::shared::Shared;
 
 /// Checks what does not depend on the results of jobs; gives the type of the VM that the jobs share.
 pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
-    let script = |job: &super::plan::PlannedJob| {
+    let script = |job: &PlannedJob| {
         job.steps.iter().any(|step| matches!(step.work, Work::Script { .. } | Work::Checkout { .. }))
     };
-    if !shared.executor.capabilities().files && shared.plan.jobs.iter().any(script) {
+    if !shared.executor.capabilities().files && shared.plan.all_jobs().any(script) {
         return Err(EngineError::NoFiles);
     }
     let mut types = BTreeSet::new();
     let mut diagnostics = Vec::new();
-    for job in &shared.plan.jobs {
+    for (job, is_top) in all_jobs(&shared.plan) {
         let contexts = expand::job_contexts(&shared.contexts, &[]);
         let functions = JobFunctions { before: &[], cancelled: false };
-        // A job that waits for others is looked at as far as it does not depend on them.
-        let is_certain = job.needs.is_empty();
+        // A job that waits for others, or is called with inputs, is looked at as far as it does not depend on them.
+        let is_certain = is_top && job.needs.is_empty();
         if is_certain && matches!(expand::condition(job, &contexts, &functions), Ok(false)) {
             continue;
         }
-        match expand::expand(job, &contexts, rules(&shared.inputs)) {
+        match expand::expand(job, &contexts, rules(shared)) {
+            Ok(_) if job.call.is_some() => {}
             Ok(expanded) => types.extend(expanded.jobs.into_iter().map(|ready| ready.vm_type)),
             Err(error) if is_certain => diagnostics.push(diagnostic(&shared.plan, &error)),
             Err(_) => {}
@@ -45,6 +46,12 @@ pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
         return Err(EngineError::SeveralVmTypes { types: types.into_iter().collect() });
     }
     Ok(types.pop_first().unwrap_or_else(|| shared.inputs.vm_types.default.clone()))
+}
+
+/// All jobs, and whether each is of the workflow itself rather than of one that it calls.
+fn all_jobs(plan: &Plan) -> impl Iterator<Item = (&PlannedJob, bool)> {
+    let is_top = |job: &PlannedJob| plan.jobs.iter().any(|top| std::ptr::eq(top, job));
+    plan.all_jobs().map(move |job| (job, is_top(job)))
 }
 
 fn diagnostic(plan: &Plan, error: &ExpandError) -> Diagnostic {

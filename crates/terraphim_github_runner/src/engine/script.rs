@@ -129,8 +129,8 @@ impl Job {
     ) -> Result<WorkEnd> {
         let shared = Arc::clone(&self.shared);
         let place = self.output_place(run.frame.number);
-        let mut masker = std::mem::take(&mut self.masker);
-        let mut output = StepOutput::new(place, &*shared.observer, &mut masker, run.interpreter.clone())
+        let masks = self.masks.clone();
+        let mut output = StepOutput::new(place, &*shared.observer, masks, run.interpreter.clone())
             .with_debug(shared.shows_debug());
         // A condition that asks for a hash nobody asked for before does not keep a step alive.
         let contexts = self.contexts_when_cancelled(run.frame);
@@ -152,7 +152,6 @@ impl Job {
                 Err(error)
             }
         };
-        self.masker = masker;
         if let Some(why) = why {
             self.interrupt(why).await;
         }
@@ -212,7 +211,7 @@ impl Job {
         env_file::add_paths(&mut self.paths, &written.paths);
         let mut outputs = requests.outputs;
         outputs.extend(written.outputs);
-        let summary = written.summary.map(|text| self.masker.mask(&text));
+        let summary = written.summary.map(|text| self.masks.mask(&text));
         if let Some(text) = summary.clone() {
             let (job, step) = (self.ready.key.clone(), run.frame.number);
             self.shared.observe(&RunEvent::Summary { job, step, text, at: Utc::now() }).await;

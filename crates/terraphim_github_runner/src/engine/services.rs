@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -97,22 +98,24 @@ impl Job {
     /// See [`JobServices::open`].
     pub(super) async fn service_variables(&mut self, consumer: Consumer) -> Result<IndexMap<String, String>> {
         let Some(services) = self.shared.inputs.services.clone() else { return Ok(IndexMap::new()) };
-        if self.access.is_none() {
+        let shared_access = Arc::clone(&self.access);
+        let mut access = shared_access.lock().await;
+        if access.is_none() {
             let identity = self.identity();
             if consumer == Consumer::Script && !identity.may_request_id_token {
                 return Ok(IndexMap::new());
             }
-            let access = services.open(&identity).await?;
-            let secrets: Vec<&str> = access.secrets.iter().map(Secret::expose).collect();
+            let opened = services.open(&identity).await?;
+            let secrets: Vec<&str> = opened.secrets.iter().map(Secret::expose).collect();
             if !secrets.is_empty() {
                 let failed =
                     |error| GitHubRunnerError::failed("hide the tokens of the job's services", error);
-                self.masker.add_all(secrets).map_err(failed)?;
+                self.masks.add_all(secrets).map_err(failed)?;
             }
-            self.access = Some(access);
+            *access = Some(opened);
         }
         let mut variables = IndexMap::new();
-        if let Some(access) = &self.access {
+        if let Some(access) = &*access {
             variables.clone_from(&access.steps);
             if consumer == Consumer::Action {
                 variables.extend(access.actions.clone());

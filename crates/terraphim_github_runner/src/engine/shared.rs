@@ -1,10 +1,11 @@
-//! What all jobs of a run share.
+//! What all jobs of one workflow share.
 
 use std::sync::Arc;
 
 use terraphim_actions::expr::{Object, Value};
 use terraphim_actions::mask::{MaskError, Masker};
 
+use super::call::Caller;
 use super::contexts::RunContexts;
 use super::event::{RunEvent, RunObserver};
 use super::expand::ReadyJob;
@@ -12,15 +13,17 @@ use super::inputs::RunInputs;
 use super::plan::{Plan, PlannedJob};
 use crate::workflow::CommandExecutor;
 
-/// What all jobs of a run share.
+/// What all jobs of one workflow share.
 pub(super) struct Shared {
-    pub(super) plan: Plan,
-    pub(super) inputs: RunInputs,
+    pub(super) plan: Arc<Plan>,
+    pub(super) inputs: Arc<RunInputs>,
     pub(super) contexts: RunContexts,
     pub(super) executor: Arc<dyn CommandExecutor>,
     pub(super) observer: Arc<dyn RunObserver>,
     /// Knows the secrets that the run was given. Each job starts with a copy.
     pub(super) masker: Masker,
+    /// Who called the workflow that the jobs are in.
+    pub(super) caller: Caller,
 }
 
 impl Shared {
@@ -37,7 +40,15 @@ impl Shared {
         if !secrets.is_empty() {
             masker.add_all(secrets)?;
         }
-        Ok(Shared { plan, inputs, contexts, executor, observer, masker })
+        Ok(Shared {
+            plan: Arc::new(plan),
+            inputs: Arc::new(inputs),
+            contexts,
+            executor,
+            observer,
+            masker,
+            caller: Caller::default(),
+        })
     }
 
     pub(super) async fn observe(&self, event: &RunEvent) {

@@ -59,7 +59,7 @@ impl Job {
             return Ok(self.report(step, frame, None, WorkEnd::new(Conclusion::Cancelled)));
         }
         let holds = match self.enter(step, &mut frame).await? {
-            Ok(()) => self.evaluate(&frame.contexts, |scope| step.condition.holds(scope)).await?,
+            Ok(()) => self.evaluate(&frame.contexts, |scope| holds(step, scope)).await?,
             Err(error) => Err(error),
         };
         frame.name = self.step_name(step, &frame).await?;
@@ -71,6 +71,7 @@ impl Job {
             name: frame.name.clone(),
             number: frame.number,
             of: planned.steps.len(),
+            background: step.background,
             at: frame.started_at,
         };
         tracing::info!("step {}/{}: {}", frame.number, planned.steps.len(), frame.name);
@@ -124,7 +125,7 @@ impl Job {
             Some(text) => format!("Run {}", first_line(&text)),
             None => frame.name.clone(),
         };
-        Ok(self.masker.mask(&name))
+        Ok(self.masks.mask(&name))
     }
 
     async fn work(&mut self, step: &PlannedStep, frame: &Frame) -> Result<WorkEnd> {
@@ -150,6 +151,9 @@ impl Job {
                 self.run_command(step, frame, text, working_dir, limit).await
             }
             Work::Checkout { uses } => Ok(self.checkout(frame, uses).await),
+            work @ (Work::Wait { .. } | Work::WaitAll | Work::Cancel { .. }) => {
+                self.control(work, frame).await
+            }
         }
     }
 
@@ -186,7 +190,7 @@ impl Job {
     pub(super) async fn failed(&mut self, frame: &Frame, text: String) -> WorkEnd {
         let shared = Arc::clone(&self.shared);
         let place = self.output_place(frame.number);
-        let mut output = StepOutput::new(place, &*shared.observer, &mut self.masker, None);
+        let mut output = StepOutput::new(place, &*shared.observer, self.masks.clone(), None);
         output.annotate(Annotation::new(AnnotationLevel::Error, text)).await;
         let annotations = output.finish().await.annotations;
         WorkEnd { annotations, ..WorkEnd::new(Conclusion::Failure) }
@@ -194,15 +198,10 @@ impl Job {
 
     /// The working tree is in the workspace already; this says so.
     async fn checkout(&mut self, frame: &Frame, uses: &str) -> WorkEnd {
-        use crate::workflow::{OutputSink as _, Stream};
-        let shared = Arc::clone(&self.shared);
-        let place = self.output_place(frame.number);
-        let mut output = StepOutput::new(place, &*shared.observer, &mut self.masker, None);
         let text =
             format!("{uses} is answered by the copy of the working tree that is in the workspace already.\n");
-        // Writing to an observer cannot fail.
-        let _ = output.write(Stream::Stdout, text.into()).await;
-        output.finish().await;
+        self.say(frame, text).await;
+        let shared = Arc::clone(&self.shared);
         let mut end = WorkEnd::new(Conclusion::Success);
         end.outputs.insert("ref".to_owned(), shared.inputs.git_ref.clone());
         end.outputs.insert("commit".to_owned(), shared.inputs.sha.clone());
@@ -239,6 +238,12 @@ impl Job {
     }
 }
 
+/// Whether a step runs: its own condition and that of its group hold.
+fn holds(step: &PlannedStep, scope: &terraphim_actions::expr::Scope<'_>) -> Result<bool, TemplateError> {
+    let group = step.group_condition.as_ref();
+    Ok(group.map_or(Ok(true), |group| group.holds(scope))? && step.condition.holds(scope)?)
+}
+
 /// The first `defaults.run` that has the key.
 fn default(
     defaults: &[Template],
@@ -264,6 +269,9 @@ fn default_name(step: &PlannedStep) -> String {
         Work::Script { run, .. } => format!("Run {}", written(run).unwrap_or_else(|| step.key.clone())),
         Work::Command { text, .. } => first_line(text).to_owned(),
         Work::Checkout { uses } => format!("Run {uses}"),
+        Work::Wait { .. } => "Wait".to_owned(),
+        Work::WaitAll => "Wait for all".to_owned(),
+        Work::Cancel { .. } => "Cancel".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use terraphim_actions::diagnostic::Diagnostic;
 use terraphim_actions::span::Span;
 use terraphim_actions::template::Template;
-use terraphim_actions::workflow::{Job, Step, StepKind, Workflow};
+use terraphim_actions::workflow::{Call, Job, Step, StepKind, Workflow};
 
 /// What is in the file and cannot be executed, in the order of the file.
 pub(super) fn unsupported(workflow: &Workflow) -> Vec<Diagnostic> {
@@ -60,13 +60,7 @@ impl Found<'_> {
 
     fn job(&mut self, job: &Job) {
         if let Some(call) = &job.call {
-            let key = format!("uses: {}", *call.uses);
-            return self.add(
-                call.file,
-                call.uses.span,
-                &key,
-                "put the jobs of the called workflow into this one",
-            );
+            return self.call(call);
         }
         self.key("container", job.container.as_ref(), "run the steps in the VM itself");
         self.key("services", job.services.as_ref(), "start what the job needs in a step");
@@ -77,14 +71,22 @@ impl Found<'_> {
         }
     }
 
+    fn call(&mut self, call: &Call) {
+        if let Some(called) = &call.workflow {
+            return called.jobs.values().for_each(|job| self.job(job));
+        }
+        let hint = if call.uses.starts_with("./") {
+            "there is no such file in the repository"
+        } else {
+            "it is in another repository: copy it into this one and call it by its path"
+        };
+        self.add(call.file, call.uses.span, &format!("uses: {}", *call.uses), hint);
+    }
+
     fn step(&mut self, step: &Step) {
         let file = step.condition.file;
-        let alone = "write the steps one after another";
-        if step.background {
-            self.add(file, step.span, "background", alone);
-        }
         match &step.kind {
-            StepKind::Run { .. } => {}
+            StepKind::Run { .. } | StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) => {}
             StepKind::Uses { uses, with } if is_own_checkout(uses, with.as_ref()) => {}
             StepKind::Uses { uses, with } => {
                 let is_checkout = is_checkout(uses);
@@ -99,10 +101,19 @@ impl Found<'_> {
                 };
                 self.add(file, span, &key, hint);
             }
-            StepKind::Wait(_) => self.add(file, step.span, "wait", alone),
-            StepKind::WaitAll => self.add(file, step.span, "wait-all", alone),
-            StepKind::Cancel(_) => self.add(file, step.span, "cancel", alone),
-            StepKind::Parallel(_) => self.add(file, step.span, "parallel", alone),
+            StepKind::Parallel(steps) => {
+                for inner in steps {
+                    match &inner.kind {
+                        StepKind::Run { .. } | StepKind::Uses { .. } => self.step(inner),
+                        _ => self.add(
+                            file,
+                            inner.span,
+                            "parallel",
+                            "a step in it may have `run` or `uses`; put the others before or after it",
+                        ),
+                    }
+                }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The observer that records a run.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -46,7 +46,8 @@ struct Job {
     number: i64,
     log: LogWriter,
     annotations: i64,
-    open_step: Option<i64>,
+    /// The steps that run, and whether each runs in the background.
+    open_steps: BTreeMap<i64, bool>,
     /// Whether a step of it failed; what setup and cleanup conclude with.
     has_failure: bool,
 }
@@ -90,7 +91,7 @@ impl StoreObserver {
             }
             RunEvent::CommandStarted { phase, command, number, at, .. } => {
                 let key = self.commands(*phase, *at).await?;
-                self.start_step(&key, *number, command, *at).await
+                self.start_step(&key, *number, command, false, *at).await
             }
             RunEvent::CommandFinished { phase, number, exit_code, at, .. } => {
                 let key = phase_key(*phase);
@@ -104,14 +105,16 @@ impl StoreObserver {
                 self.start_job(job, name, None, *at).await?;
                 self.end_job(job, (*conclusion, *conclusion), serde_json::Map::new(), *at).await
             }
-            RunEvent::StepStarted { job, name, number, at, .. } => {
-                self.start_step(job, *number, name, *at).await
+            RunEvent::StepStarted { job, name, number, background, at, .. } => {
+                self.start_step(job, *number, name, *background, *at).await
             }
-            RunEvent::Output { job, text, at, .. } => self.output(job.as_ref(), text, *at).await,
+            RunEvent::Output { job, step, text, at } => {
+                self.output(job.as_ref(), Some(*step), text, *at).await
+            }
             RunEvent::GroupStart { job, name, at, .. } => {
-                self.output(Some(job), format!("##[group]{name}\n").as_bytes(), *at).await
+                self.output(Some(job), None, format!("##[group]{name}\n").as_bytes(), *at).await
             }
-            RunEvent::GroupEnd { job, at, .. } => self.output(Some(job), b"##[endgroup]\n", *at).await,
+            RunEvent::GroupEnd { job, at, .. } => self.output(Some(job), None, b"##[endgroup]\n", *at).await,
             RunEvent::Annotation { job, step, annotation, .. } => self.annotate(job, *step, annotation).await,
             RunEvent::Summary { job, step, text, .. } => self.summary(job, *step, text).await,
             RunEvent::StepFinished { job, name, number, outcome, conclusion, exit_code, at, .. } => {
@@ -163,7 +166,7 @@ impl StoreObserver {
             at_ms: at.timestamp_millis(),
         };
         self.store.start_job(self.run, &job).await?;
-        let job = Job { number, log, annotations: 0, open_step: None, has_failure: false };
+        let job = Job { number, log, annotations: 0, open_steps: BTreeMap::new(), has_failure: false };
         self.lock_jobs().by_key.insert(key.clone(), Arc::new(tokio::sync::Mutex::new(job)));
         Ok(())
     }
@@ -193,11 +196,12 @@ impl StoreObserver {
         key: &JobKey,
         number: usize,
         name: &str,
+        background: bool,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let Some(job) = self.job(key) else { return Ok(()) };
         let mut job = job.lock().await;
-        self.open_step(&mut job, number, name, at).await
+        self.open_step(&mut job, number, name, background, at).await
     }
 
     async fn open_step(
@@ -205,6 +209,7 @@ impl StoreObserver {
         job: &mut Job,
         number: usize,
         name: &str,
+        background: bool,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
@@ -215,7 +220,7 @@ impl StoreObserver {
             log_start: job.log.offset(),
             at_ms: at.timestamp_millis(),
         };
-        job.open_step = Some(number);
+        job.open_steps.insert(number, background);
         self.store.start_step(self.run, &step).await
     }
 
@@ -231,17 +236,18 @@ impl StoreObserver {
     ) -> Result<(), StoreError> {
         let Some(job) = self.job(key) else { return Ok(()) };
         let mut job = job.lock().await;
-        if job.open_step != i64::try_from(number).ok()
+        let place = i64::try_from(number).unwrap_or(i64::MAX);
+        if !job.open_steps.contains_key(&place)
             && let Some(name) = name
         {
-            self.open_step(&mut job, number, name, at).await?;
+            self.open_step(&mut job, number, name, false, at).await?;
         }
-        job.open_step = None;
+        job.open_steps.remove(&place);
         job.has_failure |= conclusion == Conclusion::Failure;
         job.log.sync().await?;
         let end = StepEnd {
             job: job.number,
-            number: i64::try_from(number).unwrap_or(i64::MAX),
+            number: place,
             outcome: outcome.into(),
             conclusion: conclusion.into(),
             exit_code: exit_code.map(i64::from),
@@ -251,13 +257,26 @@ impl StoreObserver {
         self.store.end_step(self.run, &end).await
     }
 
-    async fn output(&self, key: Option<&JobKey>, text: &[u8], at: DateTime<Utc>) -> Result<(), StoreError> {
+    /// Lines of a step in the background name it, because they come between those of other steps.
+    async fn output(
+        &self,
+        key: Option<&JobKey>,
+        step: Option<usize>,
+        text: &[u8],
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let key = key.cloned().or_else(|| self.lock_jobs().commands.clone());
         let Some(job) = key.and_then(|key| self.job(&key)) else { return Ok(()) };
         let mut job = job.lock().await;
         let at_ms = at.timestamp_millis();
+        let place = step.and_then(|step| i64::try_from(step).ok());
+        let background = place.filter(|step| job.open_steps.get(step) == Some(&true));
         for line in text.split_inclusive(|byte| *byte == b'\n') {
-            job.log.line(at_ms, line.strip_suffix(b"\n").unwrap_or(line))?;
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            match background {
+                Some(step) => job.log.line(at_ms, &[format!("[{step}] ").as_bytes(), line].concat())?,
+                None => job.log.line(at_ms, line)?,
+            }
         }
         job.log.flush()
     }

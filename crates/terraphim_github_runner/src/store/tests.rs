@@ -46,7 +46,14 @@ fn job_started(key: &JobKey) -> RunEvent {
 }
 
 fn step_started(key: &JobKey, number: usize) -> RunEvent {
-    RunEvent::StepStarted { job: key.clone(), name: format!("Step {number}"), number, of: 2, at: time(1_100) }
+    RunEvent::StepStarted {
+        job: key.clone(),
+        name: format!("Step {number}"),
+        number,
+        of: 2,
+        background: false,
+        at: time(1_100),
+    }
 }
 
 fn output(job: Option<&JobKey>, text: &'static [u8]) -> RunEvent {

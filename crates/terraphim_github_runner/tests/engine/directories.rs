@@ -1,14 +1,16 @@
 //! Every directory of `testdata/workflows` is a behaviour: `workflow.yml` is run, and the result must be as
 //! `expected.json`: `report` is what the report must hold at least (lists of the same length, entry by entry), `error`
 //! part of the message of a workflow that is refused and `at` its line and column; `output` are texts that the log must
-//! hold, `notices` texts that must be said about the run, `lacks` texts that must be nowhere.
+//! hold, `notices` texts that must be said about the run, `lacks` texts that must be nowhere. `called/x.yml` is what
+//! jobs call as `./.github/workflows/x.yml`.
 
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value;
-use terraphim_actions::workflow::Workflow;
+use terraphim_actions::diagnostic::Diagnostic;
+use terraphim_actions::workflow::{Loader, Options, Workflow};
 use terraphim_github_runner::engine::{EngineError, InvalidWorkflow, Isolation, Secret, plan_workflow};
 
 use crate::world::World;
@@ -72,7 +74,7 @@ async fn check(directory: &Path) -> Vec<String> {
         world = world.with_files(&directory.join("files"));
     }
     apply(how, &mut world);
-    let plan = Workflow::parse(&text, "workflow.yml").map_err(|diagnostics| InvalidWorkflow { diagnostics });
+    let plan = load(directory, &text).map_err(|diagnostics| InvalidWorkflow { diagnostics });
     let result = match plan.and_then(|workflow| plan_workflow(&workflow)) {
         Ok(plan) => world.run_plan(plan).await,
         Err(error) => Err(EngineError::from(error)),
@@ -112,6 +114,20 @@ async fn check(directory: &Path) -> Vec<String> {
         problems.push(format!("the log was:\n{output}"));
     }
     problems
+}
+
+/// The workflow with those that it calls, as far as they are there.
+fn load(directory: &Path, text: &str) -> Result<Workflow, Vec<Diagnostic>> {
+    let Ok(files) = std::fs::read_dir(directory.join("called")) else {
+        return Workflow::parse(text, "workflow.yml");
+    };
+    let mut loader = Loader::default();
+    for file in files {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        loader.add(&format!("./.github/workflows/{name}"), &std::fs::read_to_string(&path).unwrap());
+    }
+    Workflow::load(text, "workflow.yml", &loader, &Options::default())
 }
 
 fn apply(how: How, world: &mut World) {

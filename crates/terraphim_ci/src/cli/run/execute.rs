@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use chrono::Utc;
-use terraphim_actions::workflow::Workflow;
 use terraphim_github_runner::{
     SessionManagerConfig,
     engine::{self, EngineError, Layout, Plan, RunInputs, RunReport},
@@ -14,7 +13,7 @@ use terraphim_github_runner::{
 use terraphim_vm::{Accelerator, Host, ProcessId, VmError, VmSpec, host_memory_mib};
 use tokio_util::sync::CancellationToken;
 
-use super::{Secrets, request::Request, result::Results, select};
+use super::{Secrets, request::Request, result::Results};
 use crate::{
     cli::{Global, image},
     config::Config,
@@ -96,29 +95,29 @@ struct Ready {
 
 fn prepare(jobs: Vec<Job>, host: &Host) -> Result<Vec<Ready>, Failure> {
     let planned: Result<Vec<_>, Failure> = jobs.into_iter().map(plan).collect();
-    planned?.into_iter().map(|(job, workflow, plan)| ready(job, &workflow, plan, host)).collect()
+    planned?.into_iter().map(|(job, plan)| ready(job, plan, host)).collect()
 }
 
 /// The plan of a request; what is wrong is printed with its place in the file.
-fn plan(job: Job) -> Result<(Job, Workflow, Plan), Failure> {
-    let (path, text) = (&job.request.workflow_path, &job.request.workflow_text);
-    let workflow = Workflow::parse(text, path).map_err(|errors| {
-        select::say(&errors, path, text);
+fn plan(job: Job) -> Result<(Job, Plan), Failure> {
+    let source = &job.request.source;
+    let workflow = source.load().map_err(|errors| {
+        source.say(&errors);
         Failure::silent(Exit::Usage)
     })?;
     let plan = engine::plan_workflow(&workflow).map_err(|invalid| {
-        select::say(&invalid.diagnostics, path, text);
+        source.say(&invalid.diagnostics);
         Failure::silent(Exit::Usage)
     })?;
-    Ok((job, workflow, plan))
+    Ok((job, plan))
 }
 
-fn ready(job: Job, workflow: &Workflow, plan: Plan, host: &Host) -> Result<Ready, Failure> {
+fn ready(job: Job, plan: Plan, host: &Host) -> Result<Ready, Failure> {
     let config =
         Config::load(Some(&job.request.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
     let of_type = |name: &String| {
         let vm_type = config.vm_type(name)?.overridden_by(&job.request.vm_flags);
-        let labels = BTreeMap::from([("tci.workflow".to_owned(), job.request.workflow_path.clone())]);
+        let labels = BTreeMap::from([("tci.workflow".to_owned(), job.request.source.path.clone())]);
         Some((name.clone(), VmSpec { labels, ..vm_type.spec() }))
     };
     let specs: BTreeMap<String, VmSpec> = config.vm_types.keys().filter_map(of_type).collect();
@@ -126,7 +125,7 @@ fn ready(job: Job, workflow: &Workflow, plan: Plan, host: &Host) -> Result<Ready
         return Err(crate::cli::vm::no_vm_type(&config, &job.request.vm_type));
     };
     let mut user = None;
-    for spec in used(workflow, &config, &job.request.vm_type, &specs).into_iter().chain([spec]) {
+    for spec in used(&plan, &config, &job.request.vm_type, &specs).into_iter().chain([spec]) {
         let problems = spec.problems(host_memory_mib());
         if !problems.is_empty() {
             return Err(VmError::Invalid(problems).into());
@@ -139,14 +138,14 @@ fn ready(job: Job, workflow: &Workflow, plan: Plan, host: &Host) -> Result<Ready
 
 /// The VM types that `runs-on` names literally; whatever an expression yields is checked when it is known.
 fn used<'a>(
-    workflow: &Workflow,
+    plan: &Plan,
     config: &Config,
     default: &str,
     specs: &'a BTreeMap<String, VmSpec>,
 ) -> Vec<&'a VmSpec> {
     let types = config.labels(default);
     let mut names = Vec::new();
-    for runs_on in workflow.jobs.values().filter_map(|job| job.runs_on.as_ref()) {
+    for runs_on in plan.all_jobs().filter_map(|job| job.runs_on.as_ref()) {
         runs_on.visit(&mut |template| {
             names
                 .extend(template.as_str().and_then(|label| types.labels.get(&label.to_lowercase()).cloned()));
@@ -200,13 +199,13 @@ fn has_several_jobs(plan: &Plan, request: &Request) -> bool {
     // A job that does not exist is refused by the engine.
     let chosen = if request.jobs.is_empty() { None } else { plan.only(&request.jobs).ok() };
     let jobs = &chosen.as_ref().unwrap_or(plan).jobs;
-    jobs.len() > 1 || jobs.iter().any(|job| job.strategy.is_some())
+    jobs.len() > 1 || jobs.iter().any(|job| job.strategy.is_some() || job.call.is_some())
 }
 
 fn new_run(request: &Request, name: &str, rerun_of: Option<RunId>) -> NewRun {
     NewRun {
         workflow_name: name.to_owned(),
-        workflow_path: request.workflow_path.clone(),
+        workflow_path: request.source.path.clone(),
         repository: request.repository.full_name.clone(),
         event: request.event.clone(),
         git_ref: request.git_ref.clone(),
@@ -357,7 +356,7 @@ async fn conclude(
 fn refused(error: EngineError, request: &Request) -> Failure {
     match error {
         EngineError::Invalid(invalid) => {
-            select::say(&invalid.diagnostics, &request.workflow_path, &request.workflow_text);
+            request.source.say(&invalid.diagnostics);
             Failure::silent(Exit::Usage)
         }
         EngineError::SeveralVmTypes { .. } => {

@@ -8,6 +8,7 @@ pub(super) mod request;
 mod result;
 mod secrets;
 mod select;
+mod source;
 mod variables;
 
 use std::path::PathBuf;

@@ -1,12 +1,8 @@
 //! `--list` and `--dryrun`: what is there, and what would run.
 
-use terraphim_actions::workflow::Workflow;
 use terraphim_github_runner::engine::{self, Plan, PlannedJob, Work};
 
-use super::{
-    request::Request,
-    select::{self, Chosen},
-};
+use super::{request::Request, select::Chosen};
 use crate::{
     cli::Global,
     config::Config,
@@ -26,8 +22,8 @@ pub(super) fn list(chosen: &[Chosen]) -> Result<Exit, Failure> {
                 id.clone(),
                 one_line(&name),
                 one_line(&needs.join(",")),
-                one_line(it.workflow.name.as_ref().map_or(&it.path, |name| &name.value)),
-                one_line(&it.path),
+                one_line(it.workflow.name.as_ref().map_or(&it.source.path, |name| &name.value)),
+                one_line(&it.source.path),
                 events.join(","),
             ]);
         }
@@ -52,7 +48,7 @@ pub(super) fn plan(requests: &[Request], global: &Global) -> Result<Exit, Failur
         text += &format!(
             "{} ({}) for {}\n  VM: {} vCPUs, {} MiB, image {}{}\n",
             one_line(&plan.name),
-            one_line(&request.workflow_path),
+            one_line(&request.source.path),
             one_line(&request.event),
             spec.vcpus,
             spec.memory_mib,
@@ -60,7 +56,7 @@ pub(super) fn plan(requests: &[Request], global: &Global) -> Result<Exit, Failur
             if is_there { "" } else { " (not built yet)" },
         );
         for job in &plan.jobs {
-            add_job(&mut text, &plan, job);
+            add_job(&mut text, &plan, job, 1);
         }
     }
     output::data(&text)?;
@@ -68,14 +64,14 @@ pub(super) fn plan(requests: &[Request], global: &Global) -> Result<Exit, Failur
 }
 
 fn plan_of(request: &Request) -> Result<Plan, Failure> {
-    let (path, file) = (&request.workflow_path, &request.workflow_text);
-    let workflow = Workflow::parse(file, path).map_err(|errors| {
-        select::say(&errors, path, file);
+    let source = &request.source;
+    let workflow = source.load().map_err(|errors| {
+        source.say(&errors);
         Failure::silent(Exit::Usage)
     })?;
-    select::say(&workflow.warnings, path, file);
+    source.say(&workflow.warnings);
     let plan = engine::plan_workflow(&workflow).map_err(|invalid| {
-        select::say(&invalid.diagnostics, path, file);
+        source.say(&invalid.diagnostics);
         Failure::silent(Exit::Usage)
     })?;
     if request.jobs.is_empty() {
@@ -84,19 +80,29 @@ fn plan_of(request: &Request) -> Result<Plan, Failure> {
     plan.only(&request.jobs).map_err(|error| Failure::caused(Exit::Usage, error))
 }
 
-fn add_job(text: &mut String, plan: &Plan, job: &PlannedJob) {
+fn add_job(text: &mut String, plan: &Plan, job: &PlannedJob, depth: usize) {
+    let indent = "  ".repeat(depth);
     let needs: Vec<&str> = job.needs.iter().map(|need| &*plan.jobs[*need].id).collect();
     let after = if needs.is_empty() { String::new() } else { format!(" (after {})", needs.join(", ")) };
     let matrix = if job.strategy.is_some() { " (matrix)" } else { "" };
-    *text += &format!("  job {}{matrix}{after}\n", job.id);
+    let calls = job.call.as_ref().map_or_else(String::new, |call| format!(" calls {}", one_line(&call.uses)));
+    *text += &format!("{indent}job {}{matrix}{calls}{after}\n", job.id);
+    if let Some(call) = &job.call {
+        for called in &call.plan.jobs {
+            add_job(text, &call.plan, called, depth + 1);
+        }
+    }
     for (index, step) in job.steps.iter().enumerate() {
         let name = step.name.as_ref().and_then(|name| name.literal_text());
         let what = match &step.work {
             Work::Script { run, .. } => run.literal_text().unwrap_or_default().into_owned(),
             Work::Command { text, .. } => text.clone(),
             Work::Checkout { uses } => uses.clone(),
+            Work::Wait { .. } | Work::WaitAll => "wait".to_owned(),
+            Work::Cancel { .. } => "cancel".to_owned(),
         };
         let shown = name.map_or(what, |name| name.into_owned());
-        *text += &format!("    {}. {}\n", index + 1, one_line(shown.lines().next().unwrap_or_default()));
+        *text +=
+            &format!("{indent}  {}. {}\n", index + 1, one_line(shown.lines().next().unwrap_or_default()));
     }
 }

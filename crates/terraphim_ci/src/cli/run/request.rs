@@ -10,6 +10,7 @@ use terraphim_github_runner::RepositoryInfo;
 use super::{
     Isolation, RunArgs, inputs,
     select::{Chosen, Selection},
+    source::Source,
 };
 use crate::{
     cli::vm::no_vm_type,
@@ -24,10 +25,8 @@ use crate::{
 pub(crate) struct Request {
     /// The top of the working tree.
     pub(crate) root: PathBuf,
-    /// The workflow file from there.
-    pub(crate) workflow_path: String,
-    /// Its text.
-    pub(crate) workflow_text: String,
+    #[serde(flatten)]
+    pub(crate) source: Source,
     /// The event's name.
     pub(crate) event: String,
     /// Its payload.
@@ -84,8 +83,7 @@ pub(super) fn prepare(
             }
             Ok(Request {
                 root: selection.root.clone(),
-                workflow_path: chosen.path,
-                workflow_text: chosen.text,
+                source: chosen.source,
                 event: chosen.event,
                 payload,
                 repository: git.repository.clone(),

@@ -7,13 +7,8 @@ use std::{
 
 use terraphim_actions::workflow::Workflow;
 
-use crate::{
-    cli::diagnostic::{Texts, render},
-    exit::Exit,
-    failure::Failure,
-    output::{self, Paint},
-    workspace::Repository,
-};
+use super::source::Source;
+use crate::{exit::Exit, failure::Failure, output, workspace::Repository};
 
 /// Where GitHub looks.
 const WORKFLOWS: &str = ".github/workflows";
@@ -34,9 +29,7 @@ pub(in crate::cli) struct Selection {
 /// A workflow that is to run.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    /// Its path from the root, as the context `github` and messages name it.
-    pub(super) path: String,
-    pub(super) text: String,
+    pub(super) source: Source,
     pub(super) workflow: Workflow,
     /// Why it runs.
     pub(super) event: String,
@@ -158,23 +151,16 @@ fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<O
     let bytes = fs::read(file).map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(format!("{path} is no UTF-8 text, so it is no workflow file")))?;
-    match Workflow::parse(&text, &path) {
+    let source = Source::new(path, text, file);
+    match source.load() {
         Ok(workflow) => {
             let event = event.map_or_else(|| default_event(&workflow), str::to_owned);
-            Ok(Some(Chosen { path, text, workflow, event }))
+            Ok(Some(Chosen { source, workflow, event }))
         }
         Err(errors) => {
-            say(&errors, &path, &text);
+            source.say(&errors);
             Ok(None)
         }
-    }
-}
-
-/// Prints findings about a file.
-pub(super) fn say(findings: &[terraphim_actions::diagnostic::Diagnostic], path: &str, text: &str) {
-    let texts = Texts::from([(path.to_owned(), text.to_owned())]);
-    for finding in findings {
-        output::note(render(finding, &texts, Paint::for_stderr()).trim_end());
     }
 }
 
@@ -199,7 +185,7 @@ fn keep_triggered(
             kept.push(chosen);
         } else {
             let events: Vec<&str> = chosen.workflow.on.events.keys().map(String::as_str).collect();
-            others.push(format!("{} is for {}", chosen.path, events.join(", ")));
+            others.push(format!("{} is for {}", chosen.source.path, events.join(", ")));
         }
     }
     if kept.is_empty() {
