@@ -48,6 +48,7 @@ pub mod error;
 mod http;
 pub mod learning;
 pub mod models;
+pub mod schedule;
 pub mod session;
 pub mod store;
 pub mod workflow;

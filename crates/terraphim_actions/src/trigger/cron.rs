@@ -96,6 +96,12 @@ impl Cron {
         fits && self.months.has(time.month)
     }
 
+    /// Is the hour `*`, so that it is due in every hour of its days?
+    #[must_use]
+    pub const fn is_every_hour(&self) -> bool {
+        self.hours.any && self.hours.bits == (1 << 24) - 1
+    }
+
     /// The first time after `time` at which it is due; `None` if there is none in the next nine
     /// years, which hold every date there is.
     #[must_use]

@@ -12,7 +12,10 @@ use terraphim_actions::{
     workflow::{Loader, Options, Workflow},
 };
 
-use super::diagnostic::{Texts, render};
+use super::{
+    diagnostic::{Texts, render},
+    schedule::unknown_zones,
+};
 use crate::{
     exit::Exit,
     failure::Failure,
@@ -78,7 +81,7 @@ pub(crate) fn main(args: &CheckArgs) -> Result<Exit, Failure> {
         // Workflows of the same repository are read too; those of others only when they are given.
         input.add_local_calls();
         let findings = match Workflow::load(&input.text, &input.name, &input.loader, &input.options) {
-            Ok(workflow) => workflow.warnings,
+            Ok(workflow) => [unknown_zones(&workflow), workflow.warnings].concat(),
             Err(errors) => {
                 exit = Exit::Usage;
                 errors

@@ -9,6 +9,7 @@ mod plan;
 mod rerun;
 mod run;
 mod runs;
+mod schedule;
 mod serve;
 mod token;
 mod vm;

@@ -25,6 +25,7 @@ use super::{
     check::Input,
     diagnostic::{Texts, render},
     run::{Selection, find, outside_git, payload},
+    schedule::{self, Due},
 };
 use crate::{
     exit::Exit,
@@ -38,6 +39,7 @@ use crate::{
   tci plan --event push --eventpath event.json
   git diff --name-only main | tci plan --changed-from - --json
   tci plan .github/workflows/ci.yml --format dot | dot -Tsvg > jobs.svg
+  tci plan --event schedule                  also when each time is due next
 
 What only the run knows is marked: text says `waits for`, JSON has `later` instead of `now`.
 Ends with 2 when a workflow file or the command line is wrong.")]
@@ -92,6 +94,9 @@ struct Outcome {
     decision: Option<Decision>,
     /// Of a workflow that starts.
     plan: Option<Plan>,
+    /// When its `schedule` is due next; only for that event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    schedule: Vec<Due>,
     /// What is wrong with the file.
     errors: Vec<Diagnostic>,
     #[serde(skip)]
@@ -154,7 +159,14 @@ fn outcome(selection: &Selection, file: &Path, event: &Event, payload: &Value) -
     let mut input = Input::new(file, path.clone())?;
     input.add_local_calls();
     let loaded = Workflow::load(&input.text, &path, &input.loader, &input.options);
-    let mut outcome = Outcome { path, decision: None, plan: None, errors: Vec::new(), texts: input.texts };
+    let mut outcome = Outcome {
+        path,
+        decision: None,
+        plan: None,
+        schedule: Vec::new(),
+        errors: Vec::new(),
+        texts: input.texts,
+    };
     let workflow = match loaded {
         Ok(workflow) => workflow,
         Err(errors) => {
@@ -170,6 +182,9 @@ fn outcome(selection: &Selection, file: &Path, event: &Event, payload: &Value) -
         }
     }
     outcome.decision = Some(decision);
+    if event.name == "schedule" {
+        outcome.schedule = schedule::due(&workflow, jiff::Timestamp::now());
+    }
     Ok(outcome)
 }
 

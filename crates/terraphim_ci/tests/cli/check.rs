@@ -111,3 +111,14 @@ fn a_good_file_is_an_empty_list() {
     assert_eq!(world.run(&["check", "w.yml", "--format", "github"]).stdout, "");
     world.run(&["check", "w.yml", "--json", "--emit", "template-json"]).fails(2, &["--emit"]);
 }
+
+#[test]
+fn a_time_zone_that_does_not_exist_is_a_warning() {
+    let world = World::new();
+    let zoned = GOOD.replace("on: push", "on: {schedule: [{cron: '0 3 * * *', timezone: Europe/Berlni}]}");
+    assert_ne!(zoned, GOOD);
+    world.write("w.yml", &zoned);
+    world.run(&["check", "w.yml"]).prints(&["warning: There is no time zone `Europe/Berlni`", "w.yml:1:"]);
+    world.write("w.yml", &zoned.replace("Berlni", "Berlin"));
+    assert_eq!(world.run(&["check", "w.yml"]).stdout, "");
+}

@@ -144,3 +144,20 @@ fn an_unknown_event_or_payload_is_refused_and_help_has_an_example() {
     world.run(&["plan", "nope"]).fails(2, &["cannot find nope"]);
     world.run(&["plan", "--help"]).prints(&["Examples:", "--eventpath event.json"]);
 }
+
+#[test]
+fn times_of_a_schedule_say_when_they_are_due_next() {
+    let world = World::with_workflow(
+        "on:\n  schedule:\n    - cron: '30 2 * * *'\n      timezone: Asia/Tokyo\n    - cron: '0 0 31 2 *'\njobs: {a: {runs-on: x, steps: [{run: x}]}}\n",
+    );
+    let said = world.run(&["plan", "--event", "schedule"]);
+    said.prints(&[
+        "line 3: 30 2 * * * Asia/Tokyo, next 20",
+        "T02:30:00+09:00",
+        "line 5: 0 0 31 2 * UTC, never due",
+    ]);
+    let said = world.run(&["plan", "--event", "schedule", "--json"]);
+    let answer: Value = serde_json::from_str(&said.stdout).unwrap();
+    let times = &answer["workflows"][0]["schedule"];
+    assert_eq!((&times[0]["timezone"], &times[1]["next"]), (&json!("Asia/Tokyo"), &Value::Null), "{answer}");
+}

@@ -19,6 +19,8 @@ pub(super) fn print(outcomes: &[Outcome], format: Format) -> Result<(), Failure>
     for outcome in outcomes {
         say(outcome);
         let lines = outcome.decision.as_ref().map(|decision| verdict(&outcome.path, decision));
+        let due = outcome.schedule.iter().map(|due| format!("  {}\n", one_line(&due.line())));
+        let lines = lines.map(|lines| lines + &due.collect::<String>());
         if format == Format::Text {
             output::data(&lines.unwrap_or_default())?;
         } else if let Some(lines) = lines {
