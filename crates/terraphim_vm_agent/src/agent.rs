@@ -1,7 +1,6 @@
 //! The agent's state, its two ways to start, and its one loop.
 
 use std::{
-    cell::Cell,
     fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
@@ -20,7 +19,9 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
-use crate::{boot, kmsg, link::Link, port::Port, reaper::Reaper, server, tree::Groups, view::Views};
+use crate::{
+    boot, kmsg, link::Link, port::Port, reaper::Reaper, server, tree::Groups, view::Views, worker::Workers,
+};
 
 /// What this process may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,29 +38,24 @@ pub(crate) struct Agent {
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) groups: Option<Arc<Groups>>,
     pub(crate) views: Rc<Views>,
+    pub(crate) workers: Arc<Workers>,
     /// What went wrong during start-up without ending it.
     pub(crate) warnings: Vec<String>,
     /// Whether this process is to end as soon as everything has been said.
     pub(crate) ending: watch::Sender<bool>,
-    numbers: Cell<u64>,
 }
 
 impl Agent {
-    fn new(role: Role, groups: Option<Groups>, warnings: Vec<String>) -> Rc<Agent> {
-        Rc::new(Agent {
+    fn new(role: Role, groups: Option<Groups>, warnings: Vec<String>) -> io::Result<Rc<Agent>> {
+        Ok(Rc::new(Agent {
             role,
             reaper: Arc::default(),
             groups: groups.map(Arc::new),
             views: Rc::default(),
+            workers: Arc::new(Workers::new()?),
             warnings,
             ending: watch::Sender::new(false),
-            numbers: Cell::new(0),
-        })
-    }
-
-    /// Another number on each call.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.numbers.replace(self.numbers.get() + 1)
+        }))
     }
 }
 
@@ -74,7 +70,10 @@ pub(crate) fn run_init() -> ExitCode {
     for warning in &booted.warnings {
         kmsg::say(warning);
     }
-    let agent = Agent::new(Role::Init, groups, booted.warnings);
+    let agent = match Agent::new(Role::Init, groups, booted.warnings) {
+        Ok(agent) => agent,
+        Err(error) => boot::give_up(&format!("cannot find the agent's own mounts: {error}")),
+    };
     let ended = run(agent, async move |agent| {
         let device = booted.uevents.wait_for("the agent's port", || crate::port::find(AGENT_PORT))?;
         let mut port = Port::open(&device)?;
@@ -95,8 +94,8 @@ pub(crate) fn run_init() -> ExitCode {
 
 /// Serves the socket `fd`: a connected one until its end, or every connection that a listening one takes.
 pub(crate) fn run_serve(fd: &str) -> ExitCode {
-    let agent = Agent::new(Role::Serve, None, Vec::new());
     let served = socket(fd).and_then(|fd| {
+        let agent = Agent::new(Role::Serve, None, Vec::new())?;
         // What a process leaves behind becomes a child of this process, as it would of PID 1.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         run(agent, async move |agent| serve_socket(fd, agent).await)

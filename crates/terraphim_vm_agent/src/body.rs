@@ -69,10 +69,8 @@ pub(crate) async fn answer(mut respond: SendResponse<Bytes>, status: StatusCode,
     *response.status_mut() = status;
     let Ok(stream) = respond.send_response(response, body.is_empty()) else { return };
     if !body.is_empty() {
-        let mut writer = BodyWriter::new(stream);
-        if writer.send(body.into()).await.is_ok() {
-            writer.finish();
-        }
+        // The host may have left meanwhile.
+        let _ = BodyWriter::new(stream).send_last(body.into()).await;
     }
 }
 
@@ -100,6 +98,18 @@ impl BodyWriter {
         Ok(())
     }
 
+    /// Queues all of `data` as the end of the body.
+    pub(crate) async fn send_last(mut self, data: Bytes) -> Result<(), Gone> {
+        // A body of less than a window goes in one piece with its end.
+        self.stream.reserve_capacity(data.len());
+        if self.stream.capacity() >= data.len() {
+            return Ok(self.stream.send_data(data, true)?);
+        }
+        self.send(data).await?;
+        self.finish();
+        Ok(())
+    }
+
     /// Queues one frame.
     pub(crate) async fn send_frame(&mut self, tag: Tag, payload: &[u8]) -> Result<(), Gone> {
         let mut bytes = Vec::with_capacity(frame::HEADER + payload.len());
@@ -109,8 +119,12 @@ impl BodyWriter {
 
     /// Queues one frame of JSON.
     pub(crate) async fn send_json(&mut self, tag: Tag, message: &impl Serialize) -> Result<(), Gone> {
-        let json = serde_json::to_vec(message).expect("messages have string keys and finite numbers");
-        self.send_frame(tag, &json).await
+        self.send(json_frame(tag, message)).await
+    }
+
+    /// Queues one frame of JSON as the end of the body.
+    pub(crate) async fn send_last_json(self, tag: Tag, message: &impl Serialize) -> Result<(), Gone> {
+        self.send_last(json_frame(tag, message)).await
     }
 
     /// Returns when the host cancelled the call or left.
@@ -127,4 +141,11 @@ impl BodyWriter {
     pub(crate) fn abort(mut self, reason: Reason) {
         self.stream.send_reset(reason);
     }
+}
+
+fn json_frame(tag: Tag, message: &impl Serialize) -> Bytes {
+    let json = serde_json::to_vec(message).expect("messages have string keys and finite numbers");
+    let mut bytes = Vec::with_capacity(frame::HEADER + json.len());
+    frame::encode(tag, &json, &mut bytes);
+    bytes.into()
 }

@@ -12,6 +12,7 @@
 //! | [`exec`] | one process: start, streams, end |
 //! | [`files`] | tar streams in and out |
 //! | [`reaper`], [`tree`] | zombies; killing everything a process started |
+//! | [`worker`] | threads for what blocks or enters a view |
 
 mod agent;
 mod body;
@@ -28,6 +29,7 @@ mod tree;
 mod users;
 mod view;
 mod watch;
+mod worker;
 
 use std::process::ExitCode;
 

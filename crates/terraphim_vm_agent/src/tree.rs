@@ -9,8 +9,8 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,12 +29,19 @@ const AWAITED_AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Groups {
     root: PathBuf,
+    numbers: AtomicU64,
+    /// Made when the last one was taken, so that the next execution does not wait for it: making a group is as much
+    /// work as starting a process. Taken for the moment of a look.
+    spare: Mutex<Option<Group>>,
 }
 
 /// One execution's control group, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Group {
     path: PathBuf,
+    directory: OwnedFd,
+    /// `cgroup.events`
+    events: OwnedFd,
 }
 
 /// The processes of one execution.
@@ -61,21 +68,54 @@ impl Groups {
         fs::write(root.join("pids.max"), (most - most / 8).to_string())?;
         let memory = crate::calls::info::memory_kib()? * 1024;
         fs::write(root.join("memory.max"), (memory - memory / 16).to_string())?;
-        Ok(Groups { root })
+        Ok(Groups { root, numbers: AtomicU64::new(0), spare: Mutex::default() })
     }
 
-    /// Makes an empty group.
-    pub(crate) fn make(&self, number: u64) -> io::Result<Group> {
-        let path = self.root.join(format!("exec-{number}"));
+    /// An empty group that nobody had before.
+    pub(crate) fn take(&self) -> io::Result<Group> {
+        let spare = self.spare().take();
+        spare.map_or_else(|| self.make(), Ok)
+    }
+
+    /// Makes the next group, so that [`Groups::take`] need not.
+    pub(crate) fn make_spare(&self) {
+        if self.spare().is_none()
+            && let Ok(group) = self.make()
+        {
+            // Not made when it cannot be: whoever takes one tries again and says why.
+            *self.spare() = Some(group);
+        }
+    }
+
+    fn make(&self) -> io::Result<Group> {
+        let path = self.root.join(format!("exec-{}", self.numbers.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&path)?;
-        Ok(Group { path })
+        let open = || Ok((fs::File::open(&path)?.into(), fs::File::open(path.join("cgroup.events"))?.into()));
+        match open() {
+            Ok((directory, events)) => Ok(Group { path, directory, events }),
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Group>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Group {
     /// The directory, for `clone3`.
-    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
-        Ok(fs::File::open(&self.path)?.into())
+    pub(crate) fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    /// Whether no process is in it or below it. Zombies do not count.
+    fn is_empty(&self) -> bool {
+        let mut text = [0; 64];
+        let read = rustix::io::pread(&self.events, &mut text[..], 0);
+        read.is_ok_and(|count| text[..count].starts_with(b"populated 0\n"))
     }
 
     fn kill(&self) -> io::Result<()> {
@@ -85,6 +125,9 @@ impl Group {
     /// Live processes, those in groups that were made below this one too.
     fn members(&self) -> HashSet<i32> {
         let mut members = HashSet::new();
+        if self.is_empty() {
+            return members;
+        }
         for_each_group(&self.path, &mut |path| {
             let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
             members.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));

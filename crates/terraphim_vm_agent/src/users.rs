@@ -101,6 +101,42 @@ fn groups_of(text: &str, user: &User) -> Vec<u32> {
     groups
 }
 
+/// Makes the calling thread open files as this user. Root's powers return with [`open_files_as_root`].
+pub(crate) fn open_files_as(user: &User) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        set_file_ids(user.uid, user.gid, &user.groups)?;
+    }
+    Ok(())
+}
+
+/// Undoes [`open_files_as`].
+pub(crate) fn open_files_as_root() -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        set_file_ids(0, 0, &[])?;
+    }
+    Ok(())
+}
+
+/// The system calls themselves: the C library's versions would change every thread of the process.
+fn set_file_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // setgroups(2) needs root's powers, which setfsuid(2) takes and returns.
+    let become_root = uid == 0;
+    // SAFETY: takes a number; returns the old one and cannot fail otherwise.
+    let set_uid = |uid: u32| unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+    if become_root {
+        set_uid(uid);
+    }
+    // SAFETY: the kernel reads `groups.len()` numbers from the slice.
+    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as for setfsuid.
+    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    set_uid(uid);
+    // Both return the previous value whether or not they worked, so a second call is the only check.
+    if set_uid(u32::MAX) == i64::from(uid) { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

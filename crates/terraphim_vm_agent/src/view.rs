@@ -32,7 +32,8 @@ pub(crate) struct Views {
 }
 
 impl Namespace {
-    /// Moves the calling thread into the view. The thread must be one that ends soon: there is no way back.
+    /// Moves the calling thread into the view. The thread must be one that ends soon, or a
+    /// [`worker`](crate::worker) that goes home again.
     pub(crate) fn enter(&self) -> io::Result<()> {
         own_directory()?;
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Mount))?;
@@ -88,11 +89,13 @@ pub(crate) async fn on_own_thread<T: Send + 'static>(
         // The receiver leaves only with its call.
         let _ = sender.send(work());
     });
-    let no_thread = |error: &dyn std::fmt::Display| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("cannot start a thread: {error}"))
-    };
     thread.map_err(|error| no_thread(&error))?;
     receiver.await.map_err(|_| no_thread(&"it ended early"))
+}
+
+/// There is no thread to do the work.
+pub(crate) fn no_thread(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("cannot start a thread: {error}"))
 }
 
 /// Gives the calling thread its own root and working directory, which setns(2) asks for.

@@ -11,7 +11,10 @@ use std::{
 use terraphim_vm_protocol::message::{ExecFailed, ExecFailure, ExecRequest, FileWrite};
 
 use super::failed;
-use crate::users::{self, User};
+use crate::{
+    users::{self, User},
+    worker::Seat,
+};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -99,51 +102,17 @@ fn candidates(program: &str, path: &str) -> Vec<String> {
     path.split(':').map(|entry| format!("{}/{program}", directory(entry))).collect()
 }
 
-/// Makes the calling thread access files as this user. Root's powers return with [`as_root`].
-pub(crate) fn as_user(user: &User) -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        set_file_ids(user.uid, user.gid, &user.groups)?;
-    }
-    Ok(())
-}
-
-/// Undoes [`as_user`].
-pub(super) fn as_root() -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        set_file_ids(0, 0, &[])?;
-    }
-    Ok(())
-}
-
-/// The system calls themselves: the C library's versions would change every thread of the process.
-fn set_file_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
-    // setgroups(2) needs root's powers, which setfsuid(2) takes and returns.
-    let become_root = uid == 0;
-    // SAFETY: takes a number; returns the old one and cannot fail otherwise.
-    let set_uid = |uid: u32| unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
-    if become_root {
-        set_uid(uid);
-    }
-    // SAFETY: the kernel reads `groups.len()` numbers from the slice.
-    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: as for setfsuid.
-    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
-    set_uid(uid);
-    // Both return the previous value whether or not they worked, so a second call is the only check.
-    if set_uid(u32::MAX) == i64::from(uid) { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
-}
-
 /// Writes the files of a request as `user`.
-pub(super) fn write_files(user: &User, files: &[FileWrite]) -> Result<(), ExecFailed> {
+pub(super) fn write_files(seat: &mut Seat, user: &User, files: &[FileWrite]) -> Result<(), ExecFailed> {
     if files.is_empty() {
         return Ok(());
     }
-    let written = as_user(user)
+    let written = seat
+        .act_as(user)
         .map_err(|error| format!("cannot act as user `{}`: {error}", user.name))
         .and_then(|()| files.iter().try_for_each(write_file));
-    as_root().map_err(|error| failed(ExecFailure::Resources, format!("cannot act as root: {error}")))?;
+    seat.act_as_root()
+        .map_err(|error| failed(ExecFailure::Resources, format!("cannot act as root: {error}")))?;
     written.map_err(|message| failed(ExecFailure::WriteFile, message))
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
+    sync::Arc,
 };
 
 use rustix::fs::OFlags;
@@ -12,21 +13,23 @@ use terraphim_vm_protocol::{
     message::FileHeader,
 };
 
-use super::plan::{as_user, find_user};
+use super::plan::find_user;
 use crate::{
     body::{BodyWriter, Gone},
-    view::{Namespace, on_own_thread},
+    view::Namespace,
+    worker::{Seat, Workers},
 };
 
 /// Sends a header for every path, and the content of those that can be read by `user` in `view`.
 pub(super) async fn send(
+    workers: &Arc<Workers>,
     writer: &mut BodyWriter,
     paths: Vec<String>,
     user: Option<String>,
     view: Option<Namespace>,
 ) -> Result<(), Gone> {
     let count = paths.len();
-    let opened = on_own_thread(move || open_all(&paths, user.as_deref(), view)).await;
+    let opened = workers.run(move |seat| open_all(seat, &paths, user.as_deref(), view)).await;
     let opened = match opened.map_err(|refusal| refusal.message).and_then(|opened| opened) {
         Ok(opened) => opened,
         Err(message) => (0..count).map(|_| Err(Some(message.clone()))).collect(),
@@ -48,12 +51,17 @@ pub(super) async fn send(
 /// An open regular file and its size; else why it could not be opened, or `None` when it does not exist.
 type Opened = Result<(File, u64), Option<String>>;
 
-fn open_all(paths: &[String], user: Option<&str>, view: Option<Namespace>) -> Result<Vec<Opened>, String> {
+fn open_all(
+    seat: &mut Seat,
+    paths: &[String],
+    user: Option<&str>,
+    view: Option<Namespace>,
+) -> Result<Vec<Opened>, String> {
     if let Some(view) = view {
-        view.enter().map_err(|error| format!("cannot enter the view: {error}"))?;
+        seat.enter(&view).map_err(|error| format!("cannot enter the view: {error}"))?;
     }
     let user = find_user(user).map_err(|failure| failure.message)?;
-    as_user(&user).map_err(|error| format!("cannot act as user `{}`: {error}", user.name))?;
+    seat.act_as(&user).map_err(|error| format!("cannot act as user `{}`: {error}", user.name))?;
     Ok(paths.iter().map(|path| open(path)).collect())
 }
 

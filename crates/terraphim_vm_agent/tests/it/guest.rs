@@ -44,17 +44,26 @@ async fn guest_is_measured() {
         times.push(begin.elapsed());
     }
     report("ping", times);
-    let (mut times, mut spawns) = (Vec::new(), Vec::new());
-    for _ in 0..50 {
+    let loops = async |count: u32| {
+        let script = format!("i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done");
+        Duration::from_micros(run(&client, &shell(&script)).await.exited.unwrap().duration_us)
+    };
+    let (short, long) = (loops(10).await, loops(210).await);
+    println!("a shell's own fork, exec and wait of true: {:?}", (long - short) / 200);
+    let (mut times, mut spawns, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..200 {
         let begin = Instant::now();
         let (exec, _input) = client.exec(&command(&["/bin/true"])).await.unwrap();
         let mut frames = Frames::new(exec);
         spawns.push(Duration::from_micros(frames.started().await.spawn_us));
-        assert_eq!(frames.rest().await.status(), ExitStatus::Code(0));
+        let exited = frames.rest().await.exited.unwrap();
         times.push(begin.elapsed());
+        assert_eq!(exited.status, ExitStatus::Code(0));
+        ends.push(Duration::from_micros(exited.duration_us));
     }
     report("exec true", times);
     report("  of it spawn", spawns);
+    report("  of it until its end was seen", ends);
     for _ in 0..3 {
         let (mut exec, _input) =
             client.exec(&command(&["dd", "if=/dev/zero", "bs=256k", "count=256"])).await.unwrap();

@@ -37,6 +37,10 @@ async fn a_process_has_the_user_s_identity_and_files() {
     let [made, secret] = &output.files[..] else { panic!("{:?}", output.files) };
     assert_eq!(made.1, b"kept\n");
     assert!(secret.0.exists && secret.0.error.is_some(), "{secret:?}");
+    // The thread that opened files as the user serves again, as root.
+    let mut as_root = shell("true");
+    as_root.return_files = vec![path("secret")];
+    assert_eq!(run(&client, &as_root).await.files[0].1, b"root's");
     // The agent itself still is root.
     assert_eq!(run(&client, &shell("id -u")).await.text(), "0\n");
     drop(client);
@@ -68,6 +72,11 @@ async fn a_view_shows_its_mounts_to_its_processes_only() {
         assert_eq!(fs::read_to_string(path(&format!("{name}/name"))).unwrap(), "sh\n");
         let made = fs::metadata(path(name)).unwrap();
         assert_eq!((made.uid(), made.mode() & 0o7777), (65534, 0o750));
+        // The thread that was in the view serves again, outside of it.
+        let mut outside = shell(&format!("ls {}", path("shown")));
+        outside.return_files = vec![path("shown/name")];
+        let output = run(&client, &outside).await;
+        assert_eq!((output.text(), output.files[0].0.exists), ("", false));
     }
     assert_eq!(fs::read_dir(path("shown")).unwrap().count(), 0);
     let taken = client.create_view(&view("one")).await.unwrap_err();
