@@ -122,11 +122,6 @@ impl BodyWriter {
         self.send(json_frame(tag, message)).await
     }
 
-    /// Queues one frame of JSON as the end of the body.
-    pub(crate) async fn send_last_json(self, tag: Tag, message: &impl Serialize) -> Result<(), Gone> {
-        self.send_last(json_frame(tag, message)).await
-    }
-
     /// Returns when the host cancelled the call or left.
     pub(crate) async fn cancelled(&mut self) {
         let _ = poll_fn(|ctx| self.stream.poll_reset(ctx)).await;
@@ -143,7 +138,8 @@ impl BodyWriter {
     }
 }
 
-fn json_frame(tag: Tag, message: &impl Serialize) -> Bytes {
+/// One frame of JSON.
+pub(crate) fn json_frame(tag: Tag, message: &impl Serialize) -> Bytes {
     let json = serde_json::to_vec(message).expect("messages have string keys and finite numbers");
     let mut bytes = Vec::with_capacity(frame::HEADER + json.len());
     frame::encode(tag, &json, &mut bytes);

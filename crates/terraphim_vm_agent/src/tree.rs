@@ -30,10 +30,13 @@ const AWAITED_AT_ONCE: usize = 256;
 pub(crate) struct Groups {
     root: PathBuf,
     numbers: AtomicU64,
-    /// Made when the last one was taken, so that the next execution does not wait for it: making a group is as much
-    /// work as starting a process. Taken for the moment of a look.
-    spare: Mutex<Option<Group>>,
+    /// Left by executions that have ended: making and removing a group is as much work as starting a process. Taken for
+    /// a push or a pop at a time.
+    empty: Mutex<Vec<Group>>,
 }
+
+/// Empty groups that are kept. More executions than this rarely begin at the same moment.
+const KEPT: usize = 4;
 
 /// One execution's control group, removed when dropped.
 #[derive(Debug)]
@@ -68,22 +71,22 @@ impl Groups {
         fs::write(root.join("pids.max"), (most - most / 8).to_string())?;
         let memory = crate::calls::info::memory_kib()? * 1024;
         fs::write(root.join("memory.max"), (memory - memory / 16).to_string())?;
-        Ok(Groups { root, numbers: AtomicU64::new(0), spare: Mutex::default() })
+        Ok(Groups { root, numbers: AtomicU64::new(0), empty: Mutex::default() })
     }
 
-    /// An empty group that nobody had before.
+    /// A group without processes.
     pub(crate) fn take(&self) -> io::Result<Group> {
-        let spare = self.spare().take();
-        spare.map_or_else(|| self.make(), Ok)
+        let empty = self.empty().pop();
+        empty.map_or_else(|| self.make(), Ok)
     }
 
-    /// Makes the next group, so that [`Groups::take`] need not.
-    pub(crate) fn make_spare(&self) {
-        if self.spare().is_none()
-            && let Ok(group) = self.make()
-        {
-            // Not made when it cannot be: whoever takes one tries again and says why.
-            *self.spare() = Some(group);
+    /// Takes a group back, or removes it when somebody may miss that it is not new.
+    fn put_back(&self, group: Group) {
+        if group.is_as_new() {
+            let mut empty = self.empty();
+            if empty.len() < KEPT {
+                empty.push(group);
+            }
         }
     }
 
@@ -100,8 +103,8 @@ impl Groups {
         }
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Group>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    fn empty(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.empty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,9 +116,20 @@ impl Group {
 
     /// Whether no process is in it or below it. Zombies do not count.
     fn is_empty(&self) -> bool {
+        self.read_events(|events| events.starts_with(b"populated 0\n"))
+    }
+
+    /// Whether nothing tells it from a new one: no process, not frozen, and no group below it, which would count as a
+    /// link of its directory. What root may change besides has no meaning for a group without controllers.
+    fn is_as_new(&self) -> bool {
+        self.read_events(|events| events == b"populated 0\nfrozen 0\n")
+            && rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 2)
+    }
+
+    fn read_events(&self, test: impl Fn(&[u8]) -> bool) -> bool {
         let mut text = [0; 64];
         let read = rustix::io::pread(&self.events, &mut text[..], 0);
-        read.is_ok_and(|count| text[..count].starts_with(b"populated 0\n"))
+        read.is_ok_and(|count| test(&text[..count]))
     }
 
     fn kill(&self) -> io::Result<()> {
@@ -159,6 +173,13 @@ fn for_each_group(path: &Path, visit: &mut impl FnMut(&Path)) {
 impl Tree {
     pub(crate) fn new(pid: i32, group: Option<Group>, reaper: Arc<Reaper>) -> Tree {
         Tree { pid, is_reaped: AtomicBool::new(false), group, reaper }
+    }
+
+    /// Gives the group, which has become empty, to the next execution.
+    pub(crate) fn give_back(self, groups: &Groups) {
+        if let Some(group) = self.group {
+            groups.put_back(group);
+        }
     }
 
     /// The first process is about to be reaped: its pid means nothing from now on.

@@ -77,7 +77,8 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
         }
     };
     attempt("raise the limit of open files", setrlimit(Resource::Nofile, OPEN_FILES).map_err(Into::into));
-    attempt("exempt the agent from the out-of-memory killer", fs::write("/proc/self/oom_score_adj", "-1000"));
+    // The out-of-memory killer spares PID 1 as it is (`oom_unkillable_task`), so nothing is to be set for it, and no child
+    // has anything to undo.
     let nice = rustix::process::setpriority_process(None, AGENT_NICE).map_err(Into::into);
     attempt("give the agent its priority", nice);
     attempt("set the host name", set_hostname(HOSTNAME));

@@ -13,8 +13,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::{Mode, OFlags};
-
 use super::plan::Plan;
 
 /// clone(2); the constants of the `libc` crate are too narrow for their values.
@@ -139,12 +137,11 @@ impl<'a> Child<'a> {
     }
 
     fn set_up_session(&self) -> io::Result<()> {
-        // The agent's own priority and exemption from the out-of-memory killer are not for its children.
-        reset_oom_score();
         // SAFETY: plain system calls on the child's own state; the C library's mask type is filled before its use.
         unsafe {
             check(libc::setsid().into())?;
-            // Refused where the agent itself is below the normal priority; then that is the child's too.
+            // The agent's own priority is not for its children. Refused where it is below the normal one; then that is
+            // the child's too.
             libc::setpriority(libc::PRIO_PROCESS, 0, 0);
             libc::umask(0o022);
             // The Rust runtime ignores it; programs expect to be ended by it.
@@ -245,14 +242,6 @@ unsafe fn clone3(
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn reset_oom_score() {
-    if let Ok(file) =
-        rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-    {
-        let _ = rustix::io::write(&file, b"0");
-    }
 }
 
 /// Blocks all signals in this thread: none may interrupt the child while it has the agent's memory. Returns the mask

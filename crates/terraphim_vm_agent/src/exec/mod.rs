@@ -12,6 +12,7 @@ mod child;
 mod input;
 mod output;
 mod plan;
+mod reply;
 mod returned;
 mod spawn;
 
@@ -19,7 +20,6 @@ use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::Response;
 use terraphim_vm_protocol::{
     frame::Tag,
     message::{ExecExited, ExecFailed, ExecFailure, ExecRequest, ExecStarted, ExitStatus},
@@ -28,19 +28,21 @@ use tokio::sync::watch;
 
 use crate::{
     agent::Agent,
-    body::{self, BodyWriter, Gone, Refusal},
+    body::{self, Gone},
     view::Namespace,
 };
 use input::{Input, InputEnd};
-use spawn::Process;
+use reply::Reply;
+use spawn::{Process, Remains};
 
 /// A failure before the process ran.
 fn failed(reason: ExecFailure, message: impl Into<String>) -> ExecFailed {
     ExecFailed { reason, message: message.into() }
 }
 
-/// How long the head of the answer waits for the first frame, so that both are one message: each one interrupts the
-/// host and costs an emulated guest what a dozen system calls do. A start that takes longer is waiting for a disk.
+/// How long the answer of a process that says nothing waits for its end, see [`reply`].
+const STARTED_WAITS: Duration = Duration::from_millis(5);
+/// How long the head of the answer waits for the process. A start that takes longer is waiting for a disk.
 const HEAD_WAITS: Duration = Duration::from_secs(1);
 
 /// Answers one call.
@@ -50,57 +52,27 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
         Ok(request) => request,
         Err(refusal) => return body::answer(respond, refusal.status, refusal.message.into_bytes()).await,
     };
+    let mut reply = Reply::new(respond);
     let view = match find_view(&agent, &request) {
         Ok(view) => view,
-        Err(failure) => return send_failure(head(respond), failure).await,
+        Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
     let return_files = (request.return_files.clone(), request.user.clone(), view.clone());
-    match start(&agent, request, view, respond).await {
-        (Ok(process), writer) => {
-            let tree = process.tree.clone();
-            run_and_answer(&agent, process, &mut input, writer, return_files).await;
-            // What this execution leaves is put away, and what the next one needs is made, after the answer.
-            let groups = agent.groups.clone();
-            let tidied = agent.workers.start(move |_| {
-                drop(tree);
-                if let Some(groups) = groups {
-                    groups.make_spare();
-                }
-            });
-            // Without a thread the next execution makes its group itself.
-            drop(tidied);
-        }
-        (Err(failure), writer) => send_failure(writer, failure).await,
+    let process = match start(&agent, request, view, &mut reply).await {
+        Ok(process) => process,
+        Err(failure) => return reply.finish(Tag::Failed, &failure).await,
+    };
+    let (exited, remains) = run(process, &mut input, &mut reply).await;
+    match exited {
+        Ok(exited) => finish(&agent, reply, return_files, exited).await,
+        Err(Gone) if input.is_malformed() => reply.abort(Reason::PROTOCOL_ERROR),
+        Err(Gone) => {}
     }
-}
-
-/// Sends the head of the answer. Without a host there is nobody to answer.
-fn head(mut respond: SendResponse<Bytes>) -> Option<BodyWriter> {
-    respond.send_response(Response::new(()), false).ok().map(BodyWriter::new)
+    // After the answer.
+    remains.put_away(agent.groups.as_deref());
 }
 
 type ReturnFiles = (Vec<String>, Option<String>, Option<Namespace>);
-
-async fn run_and_answer(
-    agent: &Agent,
-    process: Process,
-    input: &mut Input,
-    writer: Option<BodyWriter>,
-    files: ReturnFiles,
-) {
-    let Some(mut writer) = writer else {
-        process.tree.kill();
-        // However it ended: nobody asks any more.
-        let _ = process.wait().await;
-        return;
-    };
-    if let Ok(exited) = run(process, input, &mut writer).await {
-        // A host that left does not get it.
-        let _ = finish(agent, writer, files, exited).await;
-    } else if input.is_malformed() {
-        writer.abort(Reason::PROTOCOL_ERROR);
-    }
-}
 
 fn find_view(agent: &Agent, request: &ExecRequest) -> Result<Option<Namespace>, ExecFailed> {
     let Some(name) = &request.view else { return Ok(None) };
@@ -110,41 +82,37 @@ fn find_view(agent: &Agent, request: &ExecRequest) -> Result<Option<Namespace>, 
     }
 }
 
-async fn send_failure(writer: Option<BodyWriter>, failure: ExecFailed) {
-    if let Some(writer) = writer {
-        // A host that left does not get it.
-        let _ = writer.send_last_json(Tag::Failed, &failure).await;
-    }
-}
-
-/// Starts the process, and the answer when there is something to say.
+/// Starts the process; tells the host nothing yet unless that takes long.
 async fn start(
     agent: &Agent,
     request: ExecRequest,
     view: Option<Namespace>,
-    respond: SendResponse<Bytes>,
-) -> (Result<Process, ExecFailed>, Option<BodyWriter>) {
+    reply: &mut Reply,
+) -> Result<Process, ExecFailed> {
     let groups = agent.groups.clone();
     let reaper = agent.reaper.clone();
     let work = agent.workers.run(move |seat| spawn::start(seat, &request, view, groups.as_deref(), &reaper));
     tokio::pin!(work);
-    let (spawned, writer) = tokio::select! {
+    let spawned = tokio::select! {
         biased;
-        spawned = &mut work => (spawned, head(respond)),
+        spawned = &mut work => spawned,
         () = tokio::time::sleep(HEAD_WAITS) => {
-            let writer = head(respond);
-            (work.await, writer)
+            // A host that left is noticed when there is a process to end.
+            let _ = reply.writer().await;
+            work.await
         }
     };
-    let refused = |refusal: Refusal| failed(ExecFailure::Resources, refusal.message);
-    (spawned.map_err(refused).and_then(|started| started), writer)
+    spawned.map_err(|refusal| failed(ExecFailure::Resources, refusal.message))?
 }
 
 /// From `Started` until the process and everything it started has ended and all output is sent.
-async fn run(mut process: Process, input: &mut Input, writer: &mut BodyWriter) -> Result<ExecExited, Gone> {
+async fn run(
+    mut process: Process,
+    input: &mut Input,
+    reply: &mut Reply,
+) -> (Result<ExecExited, Gone>, Remains) {
     let tree = process.tree.clone();
-    let started = ExecStarted { pid: process.pid, spawn_us: process.spawn_us };
-    let has_host = writer.send_json(Tag::Started, &started).await.is_ok();
+    reply.hold_json(Tag::Started, &ExecStarted { pid: process.pid, spawn_us: process.spawn_us });
     let (ended_sender, ended) = watch::channel(false);
     let mut outputs = std::mem::take(&mut process.outputs);
     let mut stdin = process.stdin.take();
@@ -156,7 +124,7 @@ async fn run(mut process: Process, input: &mut Input, writer: &mut BodyWriter) -
         exited
     };
     let pump = async {
-        let pumped = if has_host { output::pump(&mut outputs, writer, ended).await } else { Err(Gone) };
+        let pumped = output::pump(&mut outputs, reply, ended).await;
         if pumped.is_err() {
             tree.kill();
         }
@@ -165,28 +133,23 @@ async fn run(mut process: Process, input: &mut Input, writer: &mut BodyWriter) -
     let work = async { tokio::join!(wait, pump) };
     let control = input.control(&mut stdin, terminal.as_ref(), &tree);
     tokio::pin!(work, control);
-    let (exited, pumped) = tokio::select! {
+    let ((exited, remains), pumped) = tokio::select! {
         both = &mut work => both,
         InputEnd = &mut control => {
             tree.kill();
             // However it ended: nobody asks any more.
-            let _ = work.await;
-            return Err(Gone);
+            let ((_, remains), _) = work.await;
+            return (Err(Gone), remains);
         }
     };
-    pumped.and(exited.map_err(|_| Gone))
+    (pumped.and(exited.map_err(|_| Gone)), remains)
 }
 
-async fn finish(
-    agent: &Agent,
-    mut writer: BodyWriter,
-    (paths, user, view): ReturnFiles,
-    exited: ExecExited,
-) -> Result<(), Gone> {
-    if !paths.is_empty() {
-        returned::send(&agent.workers, &mut writer, paths, user, view).await?;
+async fn finish(agent: &Agent, mut reply: Reply, (paths, user, view): ReturnFiles, exited: ExecExited) {
+    if !paths.is_empty() && returned::send(&agent.workers, &mut reply, paths, user, view).await.is_err() {
+        return;
     }
-    writer.send_last_json(Tag::Exited, &exited).await
+    reply.finish(Tag::Exited, &exited).await;
 }
 
 /// The status in the words of the protocol.

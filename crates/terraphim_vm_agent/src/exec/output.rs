@@ -6,49 +6,55 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::{buffer::spare_capacity, io::Errno};
+use rustix::{buffer::spare_capacity, io::Errno, pipe::fcntl_setpipe_size};
 use terraphim_vm_protocol::frame::{self, Tag};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch::Receiver,
 };
 
-use crate::{
-    body::{BodyWriter, Gone},
-    watch::watch,
-};
+use super::{STARTED_WAITS, reply::Reply};
+use crate::{body::Gone, watch::watch};
 
 /// One read, and so one frame, at most: with its header a quarter of a MiB, the largest HTTP/2 frame in use.
 const CHUNK: usize = 256 * 1024 - frame::HEADER;
 /// Less than this is copied: a chunk that waits for the host then holds no more memory than it has bytes.
 const COPY_BELOW: usize = CHUNK / 4;
 
+/// A pipe gets this room once it was found full: what Linux lets anyone ask for (`pipe-max-size`). Bulk output then crosses
+/// in few, large reads. Most processes never fill the room that a pipe has at first.
+const PIPE_SIZE: usize = 1 << 20;
+const FIRST_PIPE_SIZE: usize = 1 << 16;
+
 struct Output {
     tag: Tag,
     file: AsyncFd<OwnedFd>,
     is_open: bool,
+    is_large: bool,
 }
 
 /// Sends what the outputs hold until the tree has `ended` and they are empty. When the host leaves, stops early.
 pub(super) async fn pump(
     outputs: &mut Vec<(Tag, OwnedFd)>,
-    writer: &mut BodyWriter,
+    reply: &mut Reply,
     mut ended: Receiver<bool>,
 ) -> Result<(), Gone> {
     let mut open = Vec::new();
     for (tag, file) in outputs.drain(..) {
         // Fails only when the kernel is out of memory for watching descriptors: nothing can be read then.
         let file = watch(file, Interest::READABLE).map_err(|_| Gone)?;
-        open.push(Output { tag, file, is_open: true });
+        open.push(Output { tag, file, is_open: true, is_large: false });
     }
     let mut buffer = Vec::new();
+    let patience = tokio::time::sleep(STARTED_WAITS);
+    tokio::pin!(patience);
     loop {
         // Read before the outputs are: what is written after the end cannot be of this tree.
         let is_last = *ended.borrow_and_update();
         let mut found = false;
         for output in &mut open {
             if let Some(chunk) = output.read(&mut buffer) {
-                writer.send(chunk).await?;
+                reply.writer().await?.send(chunk).await?;
                 found = true;
             }
         }
@@ -63,7 +69,8 @@ pub(super) async fn pump(
             () = readable(first) => {}
             () = readable(second) => {}
             _ = ended.changed() => {}
-            () = writer.cancelled() => return Err(Gone),
+            () = &mut patience, if reply.is_holding() => drop(reply.writer().await?),
+            () = reply.cancelled() => return Err(Gone),
         }
     }
 }
@@ -102,6 +109,11 @@ impl Output {
                 Ok(count) => break count,
             }
         };
+        if count >= FIRST_PIPE_SIZE && !self.is_large {
+            // Refused when the user has too many large pipes, and for a terminal: it works as it is, only slower.
+            let _ = fcntl_setpipe_size(self.file.get_ref(), PIPE_SIZE);
+            self.is_large = true;
+        }
         buffer[..frame::HEADER].copy_from_slice(&frame::header(self.tag, count));
         if buffer.len() < COPY_BELOW {
             return Some(Bytes::copy_from_slice(buffer));

@@ -13,7 +13,7 @@ use terraphim_vm_protocol::{
     message::FileHeader,
 };
 
-use super::plan::find_user;
+use super::{plan::find_user, reply::Reply};
 use crate::{
     body::{BodyWriter, Gone},
     view::Namespace,
@@ -23,7 +23,7 @@ use crate::{
 /// Sends a header for every path, and the content of those that can be read by `user` in `view`.
 pub(super) async fn send(
     workers: &Arc<Workers>,
-    writer: &mut BodyWriter,
+    reply: &mut Reply,
     paths: Vec<String>,
     user: Option<String>,
     view: Option<Namespace>,
@@ -34,6 +34,7 @@ pub(super) async fn send(
         Ok(opened) => opened,
         Err(message) => (0..count).map(|_| Err(Some(message.clone()))).collect(),
     };
+    let writer = reply.writer().await?;
     for (index, file) in opened.into_iter().enumerate() {
         let (exists, error) = match &file {
             Ok(_) | Err(Some(_)) => (true, file.as_ref().err().cloned().flatten()),

@@ -3,12 +3,12 @@
 use std::{
     fs, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
 use rustix::{
-    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
+    pipe::{PipeFlags, pipe_with},
     process::{WaitId, WaitIdOptions, waitid},
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{Winsize, tcsetwinsize},
@@ -31,9 +31,6 @@ use crate::{
     watch::watch,
     worker::Seat,
 };
-
-/// What Linux lets anyone ask for (`pipe-max-size`); bulk output then crosses in few, large reads.
-const PIPE_SIZE: usize = 1 << 20;
 
 /// A started process and the agent's ends of its streams.
 pub(super) struct Process {
@@ -87,7 +84,7 @@ fn make_streams(request: &ExecRequest, uid: u32) -> io::Result<Streams> {
         rustix::io::ioctl_fionbio(&write, true)?;
         (Some(write), read)
     } else {
-        (None, fs::File::open("/dev/null")?.into())
+        (None, nothing()?)
     };
     let (out, child_out) = output_pipe()?;
     let (err, child_err) = output_pipe()?;
@@ -99,10 +96,18 @@ fn make_streams(request: &ExecRequest, uid: u32) -> io::Result<Streams> {
     })
 }
 
+/// The input of a process that has none. Opened once: the copies have nothing in common that a process could change.
+fn nothing() -> io::Result<OwnedFd> {
+    static NOTHING: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(nothing) = NOTHING.get() {
+        return nothing.try_clone();
+    }
+    let opened: OwnedFd = fs::File::open("/dev/null")?.into();
+    NOTHING.get_or_init(|| opened).try_clone()
+}
+
 fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    // Refused when the user has too many large pipes; the default size works too, only slower.
-    let _ = fcntl_setpipe_size(&write, PIPE_SIZE);
     rustix::io::ioctl_fionbio(&read, true)?;
     Ok((read, write))
 }
@@ -160,19 +165,49 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
+/// What a process leaves: a zombie, and an empty control group.
+pub(super) struct Remains {
+    pidfd: Option<OwnedFd>,
+    claim: Claim,
+    tree: Arc<Tree>,
+}
+
 impl Process {
-    /// Waits for the end of the process, ends everything it left behind, and reaps it.
-    pub(super) async fn wait(self) -> io::Result<ExecExited> {
-        let pidfd = watch(self.pidfd, Interest::READABLE)?;
-        let _ = pidfd.readable().await?;
-        let duration_us = micros(self.started);
-        // The zombie keeps its pid taken, so the group and session that are killed now are its own.
-        let orphans_killed = self.tree.end().await;
+    /// Waits for the end of the process and ends everything it left behind.
+    pub(super) async fn wait(self) -> (io::Result<ExecExited>, Remains) {
+        let Process { pidfd, started, claim, tree, .. } = self;
+        let mut remains = Remains { pidfd: None, claim, tree };
+        let exited = async {
+            let pidfd = watch(pidfd, Interest::READABLE)?;
+            let _ = pidfd.readable().await?;
+            let duration_us = micros(started);
+            let pidfd = remains.pidfd.insert(pidfd.into_inner());
+            // The zombie keeps its pid taken, so the group and session that are killed now are its own.
+            let orphans_killed = remains.tree.end().await;
+            remains.tree.forget_pid();
+            // Left as it is: reaping it can wait until the host has its answer.
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let status = waitid(WaitId::PidFd(pidfd.as_fd()), look)?;
+            let status = status.as_ref().and_then(exit_status).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(ExecExited { status, duration_us, orphans_killed })
+        };
+        let exited = exited.await;
+        (exited, remains)
+    }
+}
+
+impl Remains {
+    /// Reaps the zombie and keeps the group for the next execution.
+    pub(super) fn put_away(self, groups: Option<&Groups>) {
         self.tree.forget_pid();
-        let status = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), WaitIdOptions::EXITED)?;
+        if let Some(pidfd) = &self.pidfd {
+            // It has ended, so this does not wait.
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
         drop(self.claim);
-        let status = status.as_ref().and_then(exit_status).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(ExecExited { status, duration_us, orphans_killed })
+        if let (Some(groups), Some(tree)) = (groups, Arc::into_inner(self.tree)) {
+            tree.give_back(groups);
+        }
     }
 }
 
