@@ -55,6 +55,7 @@ fn values() {
         ("format('{0}', empty)", "\"Object\""),
         ("toJSON(matrix.list)", r#""[\n  1,\n  \"two\",\n  null\n]""#),
         ("fromJSON('{\"a\": 1, \"A\": 2}').a", "1"),
+        ("fromJSON('{\"a\": 1, \"b\": 2, \"a\": 3}').a", "3"),
         ("case(github.ref == 'x', 1, matrix.os == 'Linux', 2, 3)", "2"),
         ("github.event == github.event", "true"),
         ("fromJSON('[]') == fromJSON('[]')", "false"),

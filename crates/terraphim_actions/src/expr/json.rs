@@ -9,7 +9,8 @@ use std::fmt::{self, Write};
 /// How deep `toJSON` follows arrays and objects. `fromJSON` accepts 127, contexts hold less.
 const MAX_JSON_DEPTH: usize = 200;
 
-/// Reads JSON. Of equal keys (but for case) the first wins.
+/// Reads JSON. Of equal keys the last wins, of those that differ by case only the first: JSON's readers and GitHub's
+/// dictionaries, in that order.
 ///
 /// # Errors
 /// If the text is not JSON.
@@ -122,7 +123,7 @@ impl<'de> Visitor<'de> for JsonValue {
         let mut object = Object::new();
         while let Some(key) = map.next_key::<String>()? {
             let value = map.next_value_seed(JsonValue)?;
-            if !object.contains_key(&key) {
+            if object.spelling(&key).is_none_or(|written| written == key) {
                 object.insert(&key, value);
             }
         }

@@ -230,6 +230,13 @@ impl Object {
         self.entries.get(self.key(key).as_ref()).map(|entry| &entry.value)
     }
 
+    /// How the key that equals `key` is written.
+    #[must_use]
+    pub fn spelling(&self, key: &str) -> Option<&str> {
+        let (folded, entry) = self.entries.get_key_value(self.key(key).as_ref())?;
+        Some(entry.written.as_deref().unwrap_or(folded))
+    }
+
     /// Is `key` there?
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
