@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use terraphim_github_runner::engine::VmTypes;
-use terraphim_vm::{Network, VmSpec};
+use terraphim_vm::{Limits, Network, VmSpec};
 use thiserror::Error;
 
 use crate::api::Settings;
@@ -55,6 +55,8 @@ pub(crate) struct VmType {
     pub(crate) disk_mib: Option<u32>,
     /// What the guest can reach.
     pub(crate) network: Option<Network>,
+    /// What it may take of the host.
+    pub(crate) limits: Limits,
 }
 
 impl VmType {
@@ -66,6 +68,7 @@ impl VmType {
             memory_mib: over.memory_mib.or(self.memory_mib),
             disk_mib: over.disk_mib.or(self.disk_mib),
             network: over.network.or(self.network),
+            limits: self.limits.overridden_by(&over.limits),
         }
     }
 
@@ -78,6 +81,7 @@ impl VmType {
             memory_mib: self.memory_mib.unwrap_or(default.memory_mib),
             disk_mib: self.disk_mib.unwrap_or(default.disk_mib),
             network: self.network.unwrap_or(default.network),
+            limits: self.limits,
             ..VmSpec::default()
         }
     }
@@ -181,6 +185,13 @@ mod tests {
         assert_eq!((big.vcpus, big.memory_mib), (8, 1024));
         assert_eq!(config.vm_type("bionic-test").unwrap().spec().memory_mib, 1024);
         assert!(config.vm_type("focal").is_some() && config.vm_type("huge").is_none());
+    }
+
+    #[test]
+    fn a_type_has_limits() {
+        let text = "[vm-types.default.limits]\nprocesses = 99\n[vm-types.big.limits]\ncpu-percent = 150\n";
+        let limits = with(text).unwrap().vm_type("big").unwrap().spec().limits;
+        assert_eq!((limits.processes, limits.cpu_percent), (Some(99), Some(150)));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Usage,
     /// 3: the host failed (no QEMU, no space, a VM that does not come up): nothing is known about the workflow.
     Infrastructure,
+    /// 124: what was waited for did not come in time, as timeout(1) says it.
+    TimedOut,
     /// 130: cancelled by the user.
     Cancelled,
     /// The exit code of a command in a VM (`tci vm exec`, `tci vm shell`).
@@ -28,8 +30,9 @@ Exit codes:
   1    the workflow failed
   2    invalid workflow, or wrong usage
   3    infrastructure fault: the host failed, nothing is known about the workflow
+  124  the time limit of `tci vm wait` is over
   130  cancelled
-`tci vm exec` and `tci vm shell` end with the exit code of the command in the VM.";
+`tci vm exec`, `shell` and `ssh` end with the exit code of the command in the VM.";
 
 impl Exit {
     /// The number that the shell sees.
@@ -39,6 +42,7 @@ impl Exit {
             Exit::WorkflowFailed => 1,
             Exit::Usage => 2,
             Exit::Infrastructure => 3,
+            Exit::TimedOut => 124,
             Exit::Cancelled => 130,
             Exit::Guest(code) => code,
         }
@@ -48,7 +52,7 @@ impl Exit {
     pub(crate) fn and(self, other: Exit) -> Exit {
         let gravity = |exit| match exit {
             Exit::Success => 0,
-            Exit::WorkflowFailed | Exit::Guest(_) => 1,
+            Exit::WorkflowFailed | Exit::Guest(_) | Exit::TimedOut => 1,
             Exit::Usage => 2,
             Exit::Infrastructure => 3,
             Exit::Cancelled => 4,

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 use crate::{
-    VmId,
+    SpecProblem, VmId,
     agent::AgentError,
     driver::qmp::QmpError,
     image::ImageError,
@@ -22,16 +22,24 @@ pub enum VmError {
     #[error("there is no VM `{0}` (`tci vm ls` shows them)")]
     NotFound(String),
     /// Several ids start so.
-    #[error("`{prefix}` is the start of {count} VM ids: give more digits")]
+    #[error("`{prefix}` is the start of several ids: {}", candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         prefix: String,
-        /// How many VMs match.
-        count: usize,
+        /// What it could mean.
+        candidates: Vec<String>,
     },
     /// The definition is wrong.
-    #[error("cannot create VM: {}", .0.join("; "))]
-    Invalid(Vec<String>),
+    #[error("cannot create VM: {}", sentences(.0))]
+    Invalid(Vec<SpecProblem>),
+    /// The VM has no such execution.
+    #[error("VM {id} has no execution `{exec}` (`tci vm exec --list` shows them)")]
+    NoExecution {
+        /// Which VM.
+        id: VmId,
+        /// What was asked for.
+        exec: String,
+    },
     /// The VM is in a state in which this cannot be done.
     #[error("VM {id} is {state}")]
     WrongState {
@@ -133,6 +141,10 @@ pub enum VmError {
     /// QEMU refused a command.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+}
+
+fn sentences(problems: &[SpecProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Names the file operation that failed.

@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    Paths, ProcessId, StopOptions, StopReport, StopStep, VmClient, VmError, VmId, VmRecord, VmSpec, VmState,
+    Events, Paths, ProcessId, SshKeys, StopOptions, StopReport, StopStep, VmClient, VmError, VmId, VmRecord,
+    VmSpec, VmState,
     error::IoContext as _,
     image::ImageStore,
     process::boot_id,
@@ -92,7 +93,20 @@ impl Host {
         let name = spec.name.clone().unwrap_or_else(|| format!("vm-{id}"));
         let registry = self.write()?;
         registry.insert(&id, &name, spec)?;
+        if let Err(error) = SshKeys::of(&self.paths, &id).ensure() {
+            registry.delete(&id)?;
+            remove_files(&self.paths, &id)?;
+            return Err(error);
+        }
         registry.get(&id)?.ok_or_else(|| VmError::NotFound(id.to_string()))
+    }
+
+    /// What happens to the VMs of this host: the events after number `after`, or those from now on.
+    ///
+    /// # Errors
+    /// The registry cannot be read or watched.
+    pub fn events(&self, after: Option<i64>) -> Result<Events, VmError> {
+        Events::open(self, after)
     }
 
     /// Starts a VM and returns when its hypervisor runs; the guest boots meanwhile, and calls that need it wait for it.
@@ -203,11 +217,14 @@ impl Host {
         if let Some(exact) = all.iter().find(|vm| vm.name == wanted || vm.id.as_str() == wanted) {
             return Ok(exact.clone());
         }
-        let mut matching =
-            all.into_iter().filter(|vm| !wanted.is_empty() && vm.id.as_str().starts_with(wanted));
-        match (matching.next(), matching.count()) {
-            (Some(only), 0) => Ok(only),
-            (Some(_), more) => Err(VmError::Ambiguous { prefix: wanted.to_owned(), count: more + 1 }),
+        let mut matching: Vec<VmRecord> = all;
+        matching.retain(|vm| !wanted.is_empty() && vm.id.as_str().starts_with(wanted));
+        match (matching.pop(), matching.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => {
+                let shown = matching.iter().chain([&last]).map(|vm| format!("{} ({})", vm.id, vm.name));
+                Err(VmError::Ambiguous { prefix: wanted.to_owned(), candidates: shown.collect() })
+            }
             (None, _) => Err(VmError::NotFound(wanted.to_owned())),
         }
     }
@@ -255,6 +272,7 @@ impl Host {
             let _ = fs::remove_file(socket);
             let _ = fs::remove_dir(self.paths.vm_runtime(id));
         }
+        crate::cgroup::remove_left(&self.paths, id)?;
         let registry = self.write()?;
         if record.owner.is_some() {
             registry.delete(id)?;
@@ -361,6 +379,7 @@ impl Host {
 
 /// Removes everything that a VM has on disk. The caller holds its lock.
 pub(crate) fn remove_files(paths: &Paths, id: &VmId) -> Result<(), VmError> {
+    crate::cgroup::remove_left(paths, id)?;
     for directory in [paths.vm(id), paths.vm_runtime(id)] {
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -382,14 +401,14 @@ fn busy(id: &VmId) -> VmError {
     VmError::Stuck { id: id.clone(), detail: "another process has been using it for too long".to_owned() }
 }
 
-/// Lets the child keep one descriptor.
+/// Lets the child keep one descriptor and no other: a pipe of whoever called us would stay open as long as the VM runs.
 fn keep(command: &mut Command, fd: i32) {
     let setup = move || {
         // SAFETY: the descriptor is open in the parent until after the fork, so it is open here.
         let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-        Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+        crate::process::inherit_only(std::iter::once(fd))
     };
-    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
     unsafe { command.pre_exec(setup) };
 }
 

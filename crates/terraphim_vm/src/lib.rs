@@ -9,26 +9,36 @@ pub mod image;
 pub mod registry;
 pub mod supervisor;
 
+mod cgroup;
 mod client;
 mod error;
+mod events;
 mod exec;
 mod host;
 mod id;
+mod limits;
+mod past;
 mod paths;
 mod process;
 mod spec;
+mod ssh;
 mod watch;
 
 pub use terraphim_vm_protocol as protocol;
 
+pub use cgroup::{LimitsReport, limits_support};
 pub use client::VmClient;
 pub use driver::{accelerator::Accelerator, qmp::QmpError};
 pub use error::VmError;
+pub use events::{Events, VmEvent};
 pub use exec::{Exec, ExecEvent};
 pub use host::{Host, supervisor_arguments};
 pub use id::{BadVmId, VmId};
+pub use limits::{Limits, QEMU_MEMORY_MIB, QEMU_THREADS};
+pub use past::{Execution, ExecutionEnd};
 pub use paths::Paths;
 pub use process::{ProcessId, Signalled};
 pub use registry::{EndReason, VmEnd, VmRecord, VmState};
-pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Network, VmSpec, host_memory_mib};
+pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Mount, Network, SpecProblem, VmSpec, host_memory_mib};
+pub use ssh::SshKeys;
 pub use supervisor::{Snapshot, StopOptions, StopReport, StopStep, SupervisorArgs};

@@ -79,6 +79,18 @@ impl ProcessId {
     }
 }
 
+/// Lets the program that is about to be executed inherit no descriptor but the standard ones and `keep`, whatever else
+/// this process has open, its own or inherited. For the moment between fork and exec: it allocates nothing.
+pub(crate) fn inherit_only<'fd>(keep: impl Iterator<Item = std::os::fd::BorrowedFd<'fd>>) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and changes only flags of descriptors. A kernel before 5.11 refuses it; then
+    // what was opened without the flag is inherited, as it always was.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    for fd in keep {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+    }
+    Ok(())
+}
+
 /// The id of this boot of the machine.
 ///
 /// # Errors

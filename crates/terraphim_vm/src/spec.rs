@@ -1,8 +1,10 @@
 //! What a VM is to be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::Limits;
 
 /// The most vCPUs that the microvm machine takes.
 pub const MAX_VCPUS: u8 = 64;
@@ -18,6 +20,40 @@ pub enum Network {
     /// Outgoing connections through the host's own (QEMU user networking).
     #[default]
     User,
+}
+
+/// A directory of the host that is copied into the guest.
+///
+/// It is a copy, made by `tci vm start` as soon as the guest has booted; what either side changes later the other does
+/// not see. QEMU's microvm machine could share a directory through 9p only, which Debian's cloud kernel does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// An absolute path on the host.
+    pub source: PathBuf,
+    /// An absolute path in the guest; made when it is not there.
+    pub target: String,
+}
+
+/// One mistake in a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecProblem {
+    /// Which key, as it is written in a file.
+    pub key: &'static str,
+    /// Its value and what it should be.
+    pub message: String,
+}
+
+impl SpecProblem {
+    pub(crate) fn new(key: &'static str, message: String) -> SpecProblem {
+        SpecProblem { key, message }
+    }
+}
+
+impl fmt::Display for SpecProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.key, self.message)
+    }
 }
 
 /// The definition of a VM.
@@ -38,6 +74,12 @@ pub struct VmSpec {
     pub network: Network,
     /// Free annotations.
     pub labels: BTreeMap<String, String>,
+    /// What it may take of the host.
+    #[serde(skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// Directories that are copied into the guest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
 }
 
 impl Default for VmSpec {
@@ -50,38 +92,54 @@ impl Default for VmSpec {
             disk_mib: 10_240,
             network: Network::default(),
             labels: BTreeMap::new(),
+            limits: Limits::default(),
+            mounts: Vec::new(),
         }
     }
 }
 
 impl VmSpec {
-    /// Everything that is wrong with the definition, one sentence each; `host_memory_mib` is what the host has in all.
+    /// Everything that is wrong with the definition; `host_memory_mib` is what the host has in all.
     #[must_use]
-    pub fn problems(&self, host_memory_mib: u64) -> Vec<String> {
+    pub fn problems(&self, host_memory_mib: u64) -> Vec<SpecProblem> {
         let mut problems = Vec::new();
+        let mut add = |key, message: String| problems.push(SpecProblem::new(key, message));
         if let Some(name) = &self.name
             && !is_name(name)
         {
-            problems.push(format!(
-                "name {name:?}: use up to 63 letters, digits, `_`, `.` and `-`, the first a letter or digit"
-            ));
+            let rule = "use up to 63 letters, digits, `_`, `.` and `-`, the first a letter or digit";
+            add("name", format!("{name:?}: {rule}"));
         }
         if self.image.is_empty() {
-            problems.push("image: name one (`tci image ls` shows them)".to_owned());
+            add("image", "\"\": name one (`tci image ls` shows them)".to_owned());
         }
         if !(1..=MAX_VCPUS).contains(&self.vcpus) {
-            problems.push(format!("vcpus {}: use 1 to {MAX_VCPUS}", self.vcpus));
+            add("cpus", format!("{}: use 1 to {MAX_VCPUS}", self.vcpus));
         }
         if self.memory_mib < MIN_MEMORY_MIB {
-            problems.push(format!("memory {} MiB: use at least {MIN_MEMORY_MIB}", self.memory_mib));
+            add("memory", format!("{} MiB: use at least {MIN_MEMORY_MIB}", self.memory_mib));
         }
         if u64::from(self.memory_mib) > host_memory_mib {
-            problems
-                .push(format!("memory {} MiB: the host has {host_memory_mib} MiB in all", self.memory_mib));
+            add("memory", format!("{} MiB: the host has {host_memory_mib} MiB in all", self.memory_mib));
         }
         if self.disk_mib < 64 {
-            problems.push(format!("disk {} MiB: use at least 64", self.disk_mib));
+            add("disk", format!("{} MiB: use at least 64", self.disk_mib));
         }
+        for key in self.labels.keys().filter(|key| !is_name(key)) {
+            let rule = "use up to 63 letters, digits, `_`, `.` and `-`, the first a letter or digit";
+            add("labels", format!("{key:?}: {rule}"));
+        }
+        for mount in &self.mounts {
+            if !mount.source.is_dir() {
+                let source = mount.source.display();
+                add("mounts", format!("{source}: the source must be a directory that exists"));
+            }
+            if !mount.target.starts_with('/') || mount.target.split('/').any(|part| part == "..") {
+                let target = &mount.target;
+                add("mounts", format!("{target:?}: the target must be an absolute path without `..`"));
+            }
+        }
+        problems.extend(self.limits.problems(self.vcpus, self.memory_mib));
         problems
     }
 }
@@ -107,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_default_is_good_and_each_mistake_is_named() {
-        assert_eq!(VmSpec::default().problems(4096), Vec::<String>::new());
+        assert_eq!(VmSpec::default().problems(4096), []);
         let bad = VmSpec {
             name: Some("../x".into()),
             image: String::new(),
@@ -118,7 +176,11 @@ mod tests {
         };
         assert_eq!(bad.problems(4096).len(), 5);
         let greedy = VmSpec { memory_mib: 8192, ..VmSpec::default() };
-        assert_eq!(greedy.problems(4096), ["memory 8192 MiB: the host has 4096 MiB in all"]);
+        assert_eq!(greedy.problems(4096)[0].to_string(), "memory 8192 MiB: the host has 4096 MiB in all");
+        let lost = Mount { source: "/nowhere".into(), target: "a/../b".into() };
+        let spec =
+            VmSpec { mounts: vec![lost], labels: [("a b".into(), "c".into())].into(), ..VmSpec::default() };
+        assert_eq!(spec.problems(4096).len(), 3);
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub(crate) fn main(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> 
         image(global),
         build_tools(),
         user_namespaces(),
+        limits(),
+        hypervisor_user(),
     ];
     if args.json {
         output::json(&checks)?;
@@ -271,6 +273,25 @@ fn user_namespaces() -> Check {
             "this user may not make any, which building images needs",
             "sudo sysctl kernel.unprivileged_userns_clone=1 (on Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0)",
         ),
+    }
+}
+
+fn limits() -> Check {
+    let what = "limits per VM";
+    let (good, bad) = terraphim_vm::limits_support();
+    if bad.is_empty() {
+        return Check::good(what, format!("control groups for {}; disks by QEMU", good.join(", ")));
+    }
+    let remedy = "VMs run, but limits of these are not kept, and `tci vm start` says so";
+    Check::remark(what, bad.join("; "), remedy)
+}
+
+fn hypervisor_user() -> Check {
+    let what = "hypervisor's user";
+    if rustix::process::geteuid().is_root() {
+        Check::good(what, "one of its own for every VM, without rights")
+    } else {
+        Check::good(what, "you (as root, tci gives each VM a user of its own)")
     }
 }
 

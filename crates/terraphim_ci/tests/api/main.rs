@@ -1,6 +1,7 @@
 //! The HTTP API of a VM host against real servers and real VMs.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bounds;
 mod server;
 
 use std::{fs, os::unix::fs::PermissionsExt as _};

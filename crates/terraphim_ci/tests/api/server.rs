@@ -60,10 +60,15 @@ impl Server {
         (self.child, self.address) = spawn(self.directory.path());
     }
 
-    /// As an operator would end it.
-    pub(crate) fn terminate(&mut self) -> i32 {
+    /// As an operator would end it; does not wait.
+    pub(crate) fn ask_to_end(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// The same, to its end.
+    pub(crate) fn terminate(&mut self) -> i32 {
+        self.ask_to_end();
         self.child.wait().unwrap().code().unwrap()
     }
 
@@ -89,6 +94,16 @@ impl Server {
     /// One call. `body` is JSON, sent as it is.
     pub(crate) fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&str>) -> Answer {
         answer(self.send(method, path, token, body))
+    }
+
+    /// The head of the answer to a call with one more header.
+    pub(crate) fn head(&self, path: &str, header: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n{header}\r\n\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.split_once("\r\n\r\n").unwrap().0.to_owned()
     }
 
     /// Sends a call and leaves the answer on the stream.

@@ -4,3 +4,4 @@ pub mod accelerator;
 pub mod qemu;
 pub mod qmp;
 mod tsc;
+pub mod user;

@@ -1,11 +1,11 @@
 //! Starting QEMU: one microvm machine, its devices in a fixed order, no option that a name could break out of.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt as _},
+        fd::{AsFd, AsRawFd as _, OwnedFd},
+        unix::{fs::OpenOptionsExt as _, net::UnixStream, process::CommandExt as _},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{
     accelerator::{Accelerator, missing},
     tsc,
+    user::QemuUser,
 };
 use crate::{
     Network, VmId, VmSpec,
@@ -25,7 +26,13 @@ use crate::{
 /// The hypervisor's program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Everything that a machine is made of.
+/// The name of the writable disk's device, for commands about it.
+pub(crate) const SCRATCH_DEVICE: &str = "scratch-disk";
+/// The same for the root file system's.
+pub(crate) const BASE_DEVICE: &str = "base-disk";
+
+/// Everything that a machine is made of. QEMU gets its files as open descriptors, the read-only ones open for reading
+/// only: it needs no right to any directory, and cannot write where it should not.
 #[derive(Debug)]
 pub struct Machine<'a> {
     /// Its id, which names the process.
@@ -42,12 +49,28 @@ pub struct Machine<'a> {
     pub rootfs_format: &'a str,
     /// The writable disk (qcow2).
     pub scratch: &'a Path,
+    /// The raw disk below it.
+    pub scratch_base: &'a Path,
     /// Takes what the kernel prints.
     pub console: &'a Path,
     /// Takes what QEMU itself prints.
     pub log: &'a Path,
     /// What executes instructions.
     pub accelerator: &'a Accelerator,
+    /// In whose name it runs; in ours when absent.
+    pub user: Option<QemuUser>,
+    /// `cgroup.procs` of the control groups to run in.
+    pub groups: Vec<File>,
+}
+
+/// The files of a machine, open.
+struct Files {
+    kernel: File,
+    initrd: File,
+    base: File,
+    scratch: File,
+    scratch_base: File,
+    console: File,
 }
 
 /// A started hypervisor. Its control and agent connections exist from the start and end with it.
@@ -70,14 +93,24 @@ impl Machine<'_> {
     pub fn spawn(&self) -> Result<Spawned, VmError> {
         let pair = || UnixStream::pair().io("make a socket pair for", Path::new(PROGRAM));
         let ((qmp, qmp_far), (agent, agent_far)) = (pair()?, pair()?);
-        let log = File::create(self.log).io("create", self.log)?;
+        let log = create(self.log, OpenOptions::new().write(true).truncate(true))?;
+        let files = self.open()?;
         let mut command = Command::new(PROGRAM);
         command
-            .args(self.arguments(qmp_far.as_raw_fd(), agent_far.as_raw_fd()))
+            .args(self.arguments(&files, qmp_far.as_raw_fd(), agent_far.as_raw_fd()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().io("open", self.log)?)
             .stderr(log);
-        die_with_parent(&mut command, vec![qmp_far.into(), agent_far.into()]);
+        if let Some(user) = self.user {
+            // Before what `confine` does, and without any other group: `std::process` sees to both.
+            command.uid(user.uid).gid(user.gid);
+        }
+        let groups = self.groups.iter().map(|file| file.try_clone().io("open", Path::new("cgroup.procs")));
+        confine(
+            &mut command,
+            files.keep([qmp_far.into(), agent_far.into()]),
+            groups.collect::<Result<_, _>>()?,
+        );
         let child = command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => missing(&source),
             _ => VmError::Io { operation: "start", path: PathBuf::from(PROGRAM), source },
@@ -85,7 +118,21 @@ impl Machine<'_> {
         Ok(Spawned { child, qmp, agent })
     }
 
-    fn arguments(&self, qmp_fd: i32, agent_fd: i32) -> Vec<String> {
+    fn open(&self) -> Result<Files, VmError> {
+        let read = |path: &Path| File::open(path).io("open", path);
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let scratch = OpenOptions::new().read(true).write(true).custom_flags(no_link).open(self.scratch);
+        Ok(Files {
+            kernel: read(self.kernel)?,
+            initrd: read(self.initrd)?,
+            base: read(self.rootfs)?,
+            scratch: scratch.io("open", self.scratch)?,
+            scratch_base: read(self.scratch_base)?,
+            console: create(self.console, OpenOptions::new().append(true))?,
+        })
+    }
+
+    fn arguments(&self, files: &Files, qmp_fd: i32, agent_fd: i32) -> Vec<String> {
         let mut all: Vec<String> = [
             "-nodefaults",
             "-no-user-config",
@@ -112,15 +159,31 @@ impl Machine<'_> {
         add("-cpu", cpu.to_owned());
         add("-smp", self.spec.vcpus.to_string());
         add("-m", self.spec.memory_mib.to_string());
-        add("-kernel", self.kernel.display().to_string());
-        add("-initrd", self.initrd.display().to_string());
+        // These two are opened by name; the name of a descriptor needs no right to a directory.
+        add("-kernel", format!("/proc/self/fd/{}", files.kernel.as_raw_fd()));
+        add("-initrd", format!("/proc/self/fd/{}", files.initrd.as_raw_fd()));
         add("-append", self.kernel_command_line());
-        for (name, node) in [("base", self.base()), ("scratch", self.scratch())] {
+        let sets = [
+            (BASE_SET, &files.base, self.rootfs),
+            (SCRATCH_SET, &files.scratch, self.scratch),
+            (SCRATCH_BASE_SET, &files.scratch_base, self.scratch_base),
+            (CONSOLE_SET, &files.console, self.console),
+        ];
+        for (set, file, path) in sets {
+            // The path is for people who look at the process. Commas are doubled (QEMU has no other quoting here).
+            let path = path.display().to_string().replace(',', ",,");
+            add("-add-fd", format!("set={set},fd={},opaque={path}", file.as_raw_fd()));
+        }
+        for (name, device, node) in
+            [("base", BASE_DEVICE, base_node()), ("scratch", SCRATCH_DEVICE, scratch_node())]
+        {
             add("-blockdev", node);
             // A full host disk is the guest's I/O error; the default would stop the guest without a word.
             add(
                 "-device",
-                format!("virtio-blk-device,drive={name},serial={name},werror=report,rerror=report"),
+                format!(
+                    "virtio-blk-device,id={device},drive={name},serial={name},werror=report,rerror=report"
+                ),
             );
         }
         if self.spec.network == Network::User {
@@ -133,7 +196,7 @@ impl Machine<'_> {
         add("-chardev", format!("socket,id=agent,fd={agent_fd}"));
         let port = terraphim_vm_protocol::AGENT_PORT;
         add("-device", format!("virtserialport,chardev=agent,id=agent,name={port}"));
-        add("-chardev", json_file_chardev(self.console));
+        add("-chardev", format!("file,id=console,append=on,path=/dev/fdset/{CONSOLE_SET}"));
         add("-serial", "chardev:console".to_owned());
         add("-chardev", format!("socket,id=qmp,fd={qmp_fd}"));
         add("-mon", "chardev=qmp,mode=control".to_owned());
@@ -154,44 +217,66 @@ impl Machine<'_> {
         }
         line
     }
+}
 
-    fn base(&self) -> String {
-        let file = json!({"driver": "file", "filename": self.rootfs, "read-only": true, "locking": "off"});
-        json!({"driver": "raw", "node-name": "base", "read-only": true, "file": file}).to_string()
-    }
+/// Numbers of the descriptor sets.
+const BASE_SET: u32 = 1;
+const SCRATCH_SET: u32 = 2;
+const SCRATCH_BASE_SET: u32 = 3;
+const CONSOLE_SET: u32 = 4;
 
-    fn scratch(&self) -> String {
-        let file = json!({"driver": "file", "filename": self.scratch, "discard": "unmap"});
-        // What is on the disk of a CI job is worth nothing after a crash of the host: no flushes.
-        json!({
-            "driver": "qcow2", "node-name": "scratch", "file": file, "discard": "unmap",
-            "cache": {"no-flush": true},
-        })
-        .to_string()
+fn base_node() -> String {
+    json!({"driver": "raw", "node-name": "base", "read-only": true, "file": read_only(BASE_SET)}).to_string()
+}
+
+fn read_only(set: u32) -> serde_json::Value {
+    json!({"driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": true, "locking": "off"})
+}
+
+fn scratch_node() -> String {
+    let file = json!({"driver": "file", "filename": format!("/dev/fdset/{SCRATCH_SET}"), "discard": "unmap"});
+    let backing = json!({"driver": "raw", "read-only": true, "file": read_only(SCRATCH_BASE_SET)});
+    // What is on the disk of a CI job is worth nothing after a crash of the host: no flushes.
+    json!({
+        "driver": "qcow2", "node-name": "scratch", "file": file, "backing": backing, "discard": "unmap",
+        "cache": {"no-flush": true},
+    })
+    .to_string()
+}
+
+impl Files {
+    /// The descriptors that QEMU keeps.
+    fn keep(self, more: [OwnedFd; 2]) -> Vec<OwnedFd> {
+        let Files { kernel, initrd, base, scratch, scratch_base, console } = self;
+        let own = [kernel, initrd, base, scratch, scratch_base, console].map(OwnedFd::from);
+        own.into_iter().chain(more).collect()
     }
 }
 
-/// The chardev that appends to a file. Commas are doubled because this option has no JSON form in QEMU 7.
-fn json_file_chardev(path: &Path) -> String {
-    let path = path.display().to_string().replace(',', ",,");
-    format!("file,id=console,append=on,path={path}")
+/// Opens a file of the VM's directory, making it when it is not there, through no link that somebody put there.
+fn create(path: &Path, options: &mut OpenOptions) -> Result<File, VmError> {
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    options.create(true).custom_flags(no_link).open(path).io("create", path)
 }
 
-/// Lets the child keep `fds` and makes the kernel kill it when the calling thread ends.
-fn die_with_parent(command: &mut Command, fds: Vec<OwnedFd>) {
+/// Lets the child keep `fds`, puts it into the control groups whose `cgroup.procs` are given, bars it from any new
+/// rights, and makes the kernel kill it when the calling thread ends.
+fn confine(command: &mut Command, fds: Vec<OwnedFd>, groups: Vec<File>) {
     let parent = rustix::process::getpid();
     let setup = move || {
+        for mut group in &groups {
+            group.write_all(b"0")?;
+        }
+        rustix::thread::set_no_new_privs(true)?;
+        // After the change of the user, which clears it (prctl(2), PR_SET_PDEATHSIG).
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         // The parent may have died before the line above; then nobody would end this child.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        for fd in &fds {
-            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
-        }
-        Ok(())
+        crate::process::inherit_only(fds.iter().map(AsFd::as_fd))
     };
-    // SAFETY: between fork and exec the closure makes four system calls and allocates nothing.
+    // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(setup) };
 }
 

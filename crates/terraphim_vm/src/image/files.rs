@@ -35,12 +35,14 @@ pub(super) fn link_or_copy(from: &Path, to: &Path) -> Result<(), ImageError> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop)).io("copy", from)
 }
 
-/// Writes a file such that it is there whole or not at all.
+/// Writes a file such that it is there whole or not at all. Hypervisors that run in nobody's name must be able to read
+/// it, whatever the umask.
 pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ImageError> {
     let directory = path.parent().expect("a file in a store has a directory");
     let write = || {
         let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(directory)?;
         io::Write::write_all(&mut file, content)?;
+        file.as_file().set_permissions(PermissionsExt::from_mode(0o644))?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)
     };

@@ -29,8 +29,8 @@ pub(super) fn provide(image: &Image) -> Result<PathBuf, ImageError> {
     Ok(path)
 }
 
-/// Changes when we put something else into the archive.
-const LAYOUT: u32 = 1;
+/// Changes when we put something else into the archive. 2: everybody may read the file.
+const LAYOUT: u32 = 2;
 
 enum ComposeError {
     Module(PathBuf, io::Error),

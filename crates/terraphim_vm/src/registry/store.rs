@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
 use super::{RegistryError, VmEnd, VmRecord, VmState, schema};
-use crate::{ProcessId, VmId, VmSpec};
+use crate::{ProcessId, VmEvent, VmId, VmSpec};
 
 const COLUMNS: &str = "id, name, spec, state, epoch, runner_pid, runner_start, qemu_pid, qemu_start, boot_id, \
                        socket_path, owner, end, created_at_ms, updated_at_ms";
@@ -149,17 +149,20 @@ impl Registry {
     /// # Errors
     /// The claim has ended, or the database cannot be written.
     pub fn set_hypervisor(&self, claim: &Claim, hypervisor: &ProcessId) -> Result<(), RegistryError> {
-        self.update(
-            claim,
-            "UPDATE vms SET qemu_pid = ?4, qemu_start = ?5, updated_at_ms = ?3 WHERE id = ?1 AND epoch = ?2",
-            params![
-                claim.id.as_str(),
-                claim.epoch,
-                now_ms(),
-                hypervisor.pid,
-                hypervisor.start_time.cast_signed()
-            ],
-        )
+        // No event: the state is the same.
+        let changed = self.write(|connection| {
+            connection.execute(
+                "UPDATE vms SET qemu_pid = ?4, qemu_start = ?5, updated_at_ms = ?3 WHERE id = ?1 AND epoch = ?2",
+                params![
+                    claim.id.as_str(),
+                    claim.epoch,
+                    now_ms(),
+                    hypervisor.pid,
+                    hypervisor.start_time.cast_signed()
+                ],
+            )
+        })?;
+        if changed == 1 { Ok(()) } else { Err(RegistryError::Superseded(claim.id.clone())) }
     }
 
     /// Moves a claimed row to `Running` or `Stopping`.
@@ -194,7 +197,13 @@ impl Registry {
     /// # Errors
     /// The database cannot be written.
     pub fn delete(&self, id: &VmId) -> Result<bool, RegistryError> {
-        self.write(|connection| Ok(connection.execute("DELETE FROM vms WHERE id = ?1", [id.as_str()])? == 1))
+        self.write(|connection| {
+            connection.execute(
+                "INSERT INTO events (vm_id, at_ms, epoch, state) SELECT id, ?2, epoch, 'removed' FROM vms WHERE id = ?1",
+                params![id.as_str(), now_ms()],
+            )?;
+            Ok(connection.execute("DELETE FROM vms WHERE id = ?1", [id.as_str()])? == 1)
+        })
     }
 
     /// Asks a supervisor through the database to stop its VM.
@@ -224,6 +233,48 @@ impl Registry {
                 .optional()
         })?;
         Ok(found.flatten())
+    }
+
+    /// At most `limit` events after number `after`, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or an event is damaged.
+    pub fn events(&self, after: i64, limit: u32) -> Result<Vec<VmEvent>, RegistryError> {
+        let sql = "SELECT seq, vm_id, name, events.state, events.epoch, at_ms, events.end FROM events
+                   LEFT JOIN vms ON vms.id = vm_id WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let rows = self.read(|connection| {
+            let mut statement = connection.prepare(sql)?;
+            let read = |row: &Row<'_>| {
+                let texts: (String, Option<String>) = (row.get(1)?, row.get(6)?);
+                Ok((row.get(0)?, texts, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            };
+            statement.query_map(params![after, limit], read)?.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let event =
+            |(seq, (id, end), name, state, epoch, at_ms): (_, (String, Option<String>), _, _, _, _)| {
+                let damaged = |what| RegistryError::Row { id: id.clone(), what };
+                Ok(VmEvent {
+                    seq,
+                    name,
+                    state,
+                    epoch,
+                    at_ms,
+                    end: json(end.as_deref()).map_err(|_| damaged("end"))?,
+                    id: VmId::from_str(&id).map_err(|_| damaged("id"))?,
+                })
+            };
+        rows.unwrap_or_default().into_iter().map(event).collect()
+    }
+
+    /// The number of the newest event; 0 when there is none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn last_event(&self) -> Result<i64, RegistryError> {
+        let last = self.read(|connection| {
+            connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
+        })?;
+        Ok(last.unwrap_or(0))
     }
 
     fn update(
@@ -407,6 +458,23 @@ mod tests {
         assert!(registry.delete(&id).unwrap());
         assert!(!registry.delete(&id).unwrap());
         assert_eq!(registry.list().unwrap(), []);
+    }
+
+    #[test]
+    fn every_change_is_an_event_and_the_last_one_is_the_removal() {
+        let (_dir, registry) = open();
+        let id = VmId::random();
+        assert_eq!(registry.last_event().unwrap(), 0);
+        registry.insert(&id, "one", &VmSpec::default()).unwrap();
+        let (claim, _) = registry.claim(&id, &process(), None, |_| "/s".into()).unwrap().unwrap();
+        registry.set_ended(&claim, VmState::Stopped, &VmEnd::of(EndReason::Requested)).unwrap();
+        registry.delete(&id).unwrap();
+        let events = registry.events(0, 100).unwrap();
+        let states: Vec<&str> = events.iter().map(|event| event.state.as_str()).collect();
+        assert_eq!(states, ["created", "starting", "stopped", "removed"]);
+        assert_eq!(events[2].end, Some(VmEnd::of(EndReason::Requested)));
+        assert_eq!(registry.events(events[1].seq, 1).unwrap(), [events[2].clone()]);
+        assert_eq!(registry.last_event().unwrap(), events[3].seq);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
     start::Started,
 };
 use crate::{
-    VmError,
+    LimitsReport, VmError,
     agent::AgentClient,
     driver::{accelerator::Accelerator, qmp::Qmp},
     protocol::message::{ExecRequest, TerminalSize, View},
@@ -58,6 +58,9 @@ pub struct VmStatus {
     pub accelerator: Accelerator,
     /// Executions that have not ended.
     pub running_executions: usize,
+    /// Which limits are in force.
+    #[serde(default)]
+    pub limits: LimitsReport,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +84,7 @@ pub(super) struct Control {
     qmp: Qmp,
     snapshots: Snapshots,
     accelerator: Accelerator,
+    limits: LimitsReport,
     tasks: TaskTracker,
 }
 
@@ -99,6 +103,7 @@ impl Control {
             qmp: started.qmp.clone(),
             snapshots,
             accelerator: started.accelerator.clone(),
+            limits: started.group.as_ref().map(|group| group.report().clone()).unwrap_or_default(),
             tasks,
         })
     }
@@ -224,6 +229,7 @@ impl Control {
             agent_error,
             accelerator: self.accelerator.clone(),
             running_executions: running,
+            limits: self.limits.clone(),
         }
     }
 

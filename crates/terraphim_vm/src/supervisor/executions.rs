@@ -19,6 +19,7 @@ use crate::{
     Paths, VmError, VmId,
     agent::{AgentClient, AgentError, AgentExec, AgentInput},
     error::IoContext as _,
+    past::ExecutionNote,
     protocol::{
         frame::{self, Decoder, HEADER, Tag},
         message::ExecRequest,
@@ -95,6 +96,9 @@ impl Executions {
         fs::create_dir(&directory).io("create", &directory)?;
         let path = directory.join("output");
         let file = File::create_new(&path).io("create", &path)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        ExecutionNote { argv: request.argv.clone(), started_at_ms }.write(&directory)?;
         // From before the start, so that an end in between is news too.
         let mut ends = self.ends.subscribe();
         let (output, input) = match agent.exec(request).await {
@@ -103,11 +107,10 @@ impl Executions {
             }
             started => started?,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let execution = Arc::new(Execution {
             id: id.clone(),
             argv: request.argv.clone(),
-            started_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            started_at_ms,
             path,
             progress: watch::Sender::new(Progress::default()),
             unwritten: OnceLock::new(),

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     VmError,
     agent::{AgentClient, AgentError},
+    cgroup::Group,
     driver::qmp::QmpEvent,
     error::IoContext as _,
     protocol::message::Configure,
@@ -46,6 +47,9 @@ const REGISTRY_SAFETY_NET: Duration = Duration::from_secs(30);
 /// A commit can be seen a moment after its log was written. Our own writers say when; others, an operator's SQLite
 /// shell for instance, do not, so a change is looked at twice.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
+
+/// Why a hypervisor with a limit on its memory was killed.
+const OUT_OF_MEMORY: &str = "the kernel killed it: it went over its limit of memory";
 
 /// How long answers and output that are under way may take to leave after the VM has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -283,8 +287,8 @@ impl Loop {
         if timeout(FAREWELL, tasks.wait()).await.is_err() {
             tracing::warn!("{} answers were not taken within {FAREWELL:?}", tasks.len());
         }
-        let Started { paths, record, socket, lock, registry, owner, .. } = self.started;
-        drop(socket);
+        let Started { paths, record, socket, lock, registry, owner, group, .. } = self.started;
+        drop((socket, group));
         let gone = !matches!(registry.get(&record.id), Ok(Some(_)) | Err(_));
         // A VM that was made for one process is of no use to anybody else.
         if gone || owner.is_some() {
@@ -309,6 +313,9 @@ impl Loop {
             }
             step => format!("stopped by {step:?}").to_lowercase(),
         };
+        if self.started.group.as_ref().is_some_and(Group::was_out_of_memory) {
+            end.detail = format!("{OUT_OF_MEMORY}; {}", end.detail).trim_end_matches("; ").to_owned();
+        }
         match registry.set_ended(claim, VmState::Stopped, &end) {
             Ok(()) | Err(RegistryError::Superseded(_)) => {}
             Err(error) => tracing::error!("cannot record the end of the VM: {error}"),

@@ -12,11 +12,13 @@ use super::{
     stop::KillOnDrop,
 };
 use crate::{
-    Paths, ProcessId, VmError,
+    Limits, Paths, ProcessId, VmError,
+    cgroup::Group,
     driver::{
         accelerator::Accelerator,
-        qemu::{self, Machine},
+        qemu::{self, BASE_DEVICE, Machine, SCRATCH_DEVICE},
         qmp::{Qmp, QmpEvent},
+        user::QemuUser,
     },
     error::IoContext as _,
     image::ImageStore,
@@ -38,8 +40,13 @@ pub(super) struct Started {
     pub(super) agent: std::os::unix::net::UnixStream,
     pub(super) executions: Executions,
     pub(super) accelerator: Accelerator,
+    /// Dropped after the hypervisor has ended.
+    pub(super) group: Option<Group>,
     pub(super) lock: VmLock,
 }
+
+/// QEMU answers at once; the rest is for a loaded host.
+const THROTTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Events between two looks of the loop; a guest that causes more has its own events dropped.
 const EVENT_BACKLOG: usize = 64;
@@ -88,7 +95,8 @@ async fn build(
     let directory = args.paths.vm(&args.id);
     fs::create_dir_all(&directory).io("create", &directory)?;
     let accelerator = Accelerator::detect(&args.paths.cache())?;
-    let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator)?;
+    let group = Group::create(&args.paths, &args.id, &record.spec.limits)?;
+    let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator, group.as_ref())?;
     let process = child.0.as_ref().map_or(0, Child::id).cast_signed();
     // A hypervisor that has ended by now is found dead below, with its own words as the reason.
     let hypervisor = ProcessId::of(process).io("read", Path::new("/proc"))?;
@@ -98,6 +106,7 @@ async fn build(
         Ok(qmp) => qmp,
         Err(error) => return Err(died(args, &directory, &mut child, error)),
     };
+    throttle(&qmp, &record.spec.limits).await?;
     registry.set_state(&claim, VmState::Running)?;
     let executions = Executions::open(&args.paths, &args.id)?;
     Ok(Started {
@@ -114,8 +123,19 @@ async fn build(
         agent,
         executions,
         accelerator,
+        group,
         lock,
     })
+}
+
+/// Slows the guest's disks down to their limits, before the guest has read anything.
+async fn throttle(qmp: &Qmp, limits: &Limits) -> Result<(), VmError> {
+    for device in [BASE_DEVICE, SCRATCH_DEVICE] {
+        if let Some(arguments) = limits.throttle(device) {
+            qmp.execute("block_set_io_throttle", Some(arguments), THROTTLE_LIMIT).await?;
+        }
+    }
+    Ok(())
 }
 
 type Spawned = (KillOnDrop, UnixStream, std::os::unix::net::UnixStream);
@@ -125,12 +145,13 @@ fn spawn(
     record: &VmRecord,
     directory: &Path,
     accelerator: &Accelerator,
+    group: Option<&Group>,
 ) -> Result<Spawned, VmError> {
     let image = ImageStore::open(&args.paths.images())?.resolve(&record.spec.image)?;
     let scratch = directory.join("scratch.qcow2");
+    let scratch_base = crate::image::scratch_base(&args.paths.cache(), u64::from(record.spec.disk_mib))?;
     if !scratch.exists() {
-        let base = crate::image::scratch_base(&args.paths.cache(), u64::from(record.spec.disk_mib))?;
-        crate::image::create_overlay(&base, &scratch)?;
+        crate::image::create_overlay(&scratch_base, &scratch)?;
     }
     let spawned = Machine {
         id: &args.id,
@@ -140,9 +161,12 @@ fn spawn(
         rootfs: &image.rootfs,
         rootfs_format: image.rootfs_format.as_str(),
         scratch: &scratch,
+        scratch_base: &scratch_base,
         console: &directory.join("console.log"),
         log: &directory.join("qemu.log"),
         accelerator,
+        user: QemuUser::for_vm(&args.id, accelerator),
+        groups: group.map(Group::entrances).transpose()?.unwrap_or_default(),
     }
     .spawn()?;
     let path = Path::new(qemu::PROGRAM);

@@ -13,7 +13,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{client, terminal};
+use super::{
+    client,
+    past::{self, Seen},
+    terminal,
+};
 use crate::{
     exit::Exit,
     failure::{Context as _, Failure},
@@ -21,15 +25,24 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tci vm exec web -- uname -a\n  tar c . | tci vm exec -i web -- tar x -C /srv\n  \
-                        tci vm exec -it web -- top"
-)]
+#[command(after_help = "\
+Ends with the exit code of the command, with 128 and its number when a signal ended it, 126 or 127 when it cannot be started,
+3 when it is unknown how it ended. Signals that tci gets go on to the command.
+
+A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown
+yet, and prints that of commands that have ended, also of VMs that have.
+
+Example:
+  tci vm exec web -- uname -a
+  tar c . | tci vm exec -i web -- tar x -C /srv
+  tci vm exec -it web -- top
+  tci vm exec --detach web -- make
+  tci vm exec --attach 019ab3 web")]
 pub(super) struct ExecArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
     /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["attach", "list"], trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
     /// Pass standard input on.
     #[arg(long, short)]
@@ -46,6 +59,21 @@ pub(super) struct ExecArgs {
     /// Set a variable: NAME=VALUE, or NAME to pass on our own.
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Start it, print its id and leave.
+    #[arg(long, short, conflicts_with_all = ["interactive", "tty"])]
+    detach: bool,
+    /// Take up an execution, named by the start of its id.
+    #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["command", "user", "workdir", "env", "detach", "list"])]
+    attach: Option<String>,
+    /// With --attach: from this offset of its output, 0 for all [default: behind what was shown].
+    #[arg(long, value_name = "OFFSET", requires = "attach")]
+    from: Option<u64>,
+    /// List what was run in the VM.
+    #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "env", "detach"])]
+    list: bool,
+    /// With --list: print JSON.
+    #[arg(long, requires = "list")]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +93,12 @@ const SEND: usize = 512 * 1024;
 const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l";
 
 pub(super) async fn exec(host: &Host, args: &ExecArgs) -> Result<Exit, Failure> {
+    if args.list {
+        return past::list(host, &args.vm, args.json);
+    }
+    if let Some(wanted) = &args.attach {
+        return take_up(host, args, wanted).await;
+    }
     let mut env = args.env.iter().filter_map(|text| variable(text)).collect::<Vec<_>>();
     if args.tty {
         pass_term(&mut env);
@@ -79,7 +113,38 @@ pub(super) async fn exec(host: &Host, args: &ExecArgs) -> Result<Exit, Failure> 
         stdin: args.interactive,
         ..ExecRequest::default()
     };
-    attach(&client(host, &args.vm)?, &request).await
+    let client = client(host, &args.vm)?;
+    if args.detach {
+        return detached(client.exec(&request).await?).await;
+    }
+    attach(host, &client, &request).await
+}
+
+/// Prints the id as soon as it is known whether the command could be started.
+async fn detached(mut exec: Exec) -> Result<Exit, Failure> {
+    match exec.next().await? {
+        Some(ExecEvent::Failed(failed)) => Err(cannot_start(&failed)),
+        Some(ExecEvent::Lost(why)) => Err(Failure::fault(why)),
+        _ => {
+            crate::output::data(&format!("{}\n", exec.id()))?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+async fn take_up(host: &Host, args: &ExecArgs, wanted: &str) -> Result<Exit, Failure> {
+    let id = host.find(&args.vm)?.id;
+    let exec = host.find_execution(&id, wanted)?;
+    let seen = Seen::of(host, &id, &exec);
+    let offset = args.from.unwrap_or_else(|| seen.offset());
+    let exec = host.follow(&id, &exec, offset).await?;
+    if args.tty && args.interactive {
+        // It was made for another window. One that has ended or has no terminal takes no size.
+        let _ = exec.resize(terminal::size()).await;
+    }
+    let streams =
+        Streams { stdin: args.interactive, terminal: args.tty, is_transport: false, seen: Some(seen) };
+    drive(exec, streams).await
 }
 
 pub(super) async fn shell(host: &Host, args: &ShellArgs) -> Result<Exit, Failure> {
@@ -95,7 +160,7 @@ pub(super) async fn shell(host: &Host, args: &ShellArgs) -> Result<Exit, Failure
         stdin: true,
         ..ExecRequest::default()
     };
-    attach(&client(host, &args.vm)?, &request).await
+    attach(host, &client(host, &args.vm)?, &request).await
 }
 
 /// `NAME=VALUE`, or `NAME` with our own value; nothing when we have none.
@@ -113,38 +178,94 @@ fn pass_term(env: &mut Vec<(String, String)>) {
 }
 
 /// Runs the request with our standard streams, terminal and signals.
-async fn attach(client: &VmClient, request: &ExecRequest) -> Result<Exit, Failure> {
+async fn attach(host: &Host, client: &VmClient, request: &ExecRequest) -> Result<Exit, Failure> {
+    let exec = client.exec(request).await?;
+    let seen = Some(Seen::of(host, client.id(), exec.id()));
+    let (stdin, terminal) = (request.stdin, request.terminal.is_some());
+    drive(exec, Streams { stdin, terminal, is_transport: false, seen }).await
+}
+
+/// What of ours an execution gets.
+pub(super) struct Streams {
+    /// Our standard input.
+    pub(super) stdin: bool,
+    /// Our terminal, if we have one.
+    pub(super) terminal: bool,
+    /// We are a program's way to the other side: a signal means that it has gone away, which is the end of our input and
+    /// nothing that the other side should be told.
+    pub(super) is_transport: bool,
+    /// Where to remember what was shown.
+    pub(super) seen: Option<Seen>,
+}
+
+/// Connects an execution with our standard streams, terminal and signals until it ends.
+pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let mut exec = client.exec(request).await?;
-    let raw = if request.terminal.is_some() && request.stdin {
+    let raw = if streams.terminal && streams.stdin {
         terminal::RawMode::enter().context("cannot set the terminal to raw mode")?
     } else {
         None
     };
     let mut input =
-        if request.stdin { Some(terminal::input().context("cannot read standard input")?) } else { None };
+        if streams.stdin { Some(terminal::input().context("cannot read standard input")?) } else { None };
     let mut resized = match &raw {
         Some(_) => Some(signal(SignalKind::window_change()).context("cannot watch the window")?),
         None => None,
     };
+    let mut told_to_end = false;
     loop {
         tokio::select! {
             event = exec.next() => match event? {
-                Some(event) => match show(event) {
-                    Ok(Some(exit)) => return Ok(exit),
-                    Ok(None) => {}
-                    Err(failure) => {
-                        // As it would learn here: nobody reads its output any more. It may have ended by now.
-                        let _ = exec.signal(rustix::process::Signal::PIPE.as_raw()).await;
-                        return Err(failure);
+                Some(event) => {
+                    let shown = show(event);
+                    if let (Ok(_), Some(seen)) = (&shown, &mut streams.seen) {
+                        seen.record(exec.offset());
                     }
-                },
+                    match shown {
+                        Ok(Some(exit)) => return Ok(exit),
+                        Ok(None) => {}
+                        Err(failure) => {
+                            // As it would learn here: nobody reads its output any more. It may have ended by now.
+                            let _ = exec.signal(rustix::process::Signal::PIPE.as_raw()).await;
+                            return Err(failure);
+                        }
+                    }
+                }
                 None => return Err(Failure::fault("the command ended without saying how")),
             },
             piece = next_input(&mut input) => send_input(&exec, piece, &mut input).await?,
-            number = signals.next() => exec.signal(number).await?,
+            number = signals.next() => {
+                if streams.is_transport {
+                    // It may have ended by itself.
+                    let _ = exec.close_stdin().await;
+                    return Err(Failure::silent(signalled(number)));
+                }
+                // Told twice, we leave a command that does not want to end; it can be attached to again.
+                if is_farewell(number) && std::mem::replace(&mut told_to_end, true) {
+                    return Err(Failure::silent(signalled(number)));
+                }
+                pass_signal(&exec, number).await?;
+            }
             () = window_changed(&mut resized) => exec.resize(terminal::size()).await?,
         }
+    }
+}
+
+/// As a shell tells of a program that a signal has ended.
+fn signalled(number: i32) -> Exit {
+    Exit::Guest(u8::try_from(128 + number).unwrap_or(u8::MAX))
+}
+
+/// Signals after which a program is expected to be gone.
+fn is_farewell(number: i32) -> bool {
+    [SignalKind::terminate(), SignalKind::hangup()].iter().any(|kind| kind.as_raw_value() == number)
+}
+
+/// A command that has ended a moment ago takes no signal; its end is on its way.
+async fn pass_signal(exec: &Exec, number: i32) -> Result<(), Failure> {
+    match exec.signal(number).await {
+        Err(terraphim_vm::VmError::Refused { .. } | terraphim_vm::VmError::Unreachable { .. }) => Ok(()),
+        other => Ok(other?),
     }
 }
 

@@ -25,6 +25,27 @@ pub(super) struct LogsArgs {
     pub(super) follow: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The console is a serial port to which the guest only writes: what the kernel prints, and what is written to /dev/console. For
+a terminal in the guest use `tci vm shell`. Our own terminal is left as it is.
+
+Example:
+  tci vm console web --follow")]
+pub(super) struct ConsoleArgs {
+    /// A VM's name, id, or the start of its id.
+    vm: String,
+    /// Go on until the VM ends.
+    #[arg(long, short)]
+    follow: bool,
+}
+
+impl ConsoleArgs {
+    pub(super) fn as_logs(&self) -> LogsArgs {
+        LogsArgs { vm: self.vm.clone(), of: Log::Console, follow: self.follow }
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Log {
     /// The guest's serial console.

@@ -7,29 +7,56 @@ use serde_json::json;
 use terraphim_vm::{Host, VmRecord};
 
 use crate::{
-    cli::vm::client,
+    cli::vm::{client, filter::Filter, format::Format},
     exit::Exit,
     failure::Failure,
     output::{self, one_line},
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm ls --json | jq '.[].name'")]
+#[command(after_help = "\
+Filters: state=STATE, name=PART, id=START, image=NAME, label=KEY, label=KEY=VALUE. Several about the same key are alternatives
+(labels: all must be there), different keys must all hold.
+
+Fields of a format: {id} {name} {state} {image} {cpus} {memory} {disk} (MiB) {network} {created} {labels} {label:KEY} {reason}
+(why it ended) {pid} (the hypervisor's); `{{` is a brace, `\\t` a tab, `\\n` a line break.
+
+Ends with 0 also when there is none.
+
+Example:
+  tci vm ls --filter state=running --filter label=team=ci
+  tci vm ls --format '{name}\\t{state}\\t{label:team}'
+  tci vm rm --force $(tci vm ls -q --filter name=test-)
+  tci vm ls --json | jq '.[].name'")]
 pub(super) struct LsArgs {
+    /// Only those that are so; may be repeated.
+    #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = Filter::parse)]
+    filters: Vec<Filter>,
+    /// Print ids only.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Print a line of this form for each.
+    #[arg(long, value_name = "FORMAT", value_parser = Format::parse, conflicts_with = "quiet")]
+    format: Option<Format>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["quiet", "format"])]
     json: bool,
 }
 
 pub(super) fn ls(host: &Host, args: &LsArgs) -> Result<Exit, Failure> {
-    let records = host.list()?;
+    let mut records = host.list()?;
+    records.retain(|record| Filter::all(&args.filters, record));
     if args.json {
         let rows: Vec<_> = records.iter().map(as_json).collect();
         output::json(&rows)?;
-        return Ok(Exit::Success);
+    } else if args.quiet {
+        output::data(&records.iter().map(|record| format!("{}\n", record.id)).collect::<String>())?;
+    } else if let Some(format) = &args.format {
+        output::data(&records.iter().map(|record| format.line(record)).collect::<String>())?;
+    } else {
+        let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+        output::data(&output::table(&["ID", "NAME", "STATE", "IMAGE", "CPUS", "MEMORY", "CREATED"], &rows))?;
     }
-    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    output::data(&output::table(&["ID", "NAME", "STATE", "IMAGE", "CPUS", "MEMORY", "CREATED"], &rows))?;
     Ok(Exit::Success)
 }
 
@@ -46,14 +73,15 @@ fn row(record: &VmRecord) -> Vec<String> {
 }
 
 /// The row as it is, with the state as it really is.
-fn as_json(record: &VmRecord) -> serde_json::Value {
+pub(super) fn as_json(record: &VmRecord) -> serde_json::Value {
     let mut value = serde_json::to_value(record).expect("plain data is JSON");
     value["state"] = json!(record.effective_state());
     value
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm status web")]
+#[command(after_help = "Ends with 0 whatever the state is, 2 when there is no such VM.\n\n\
+                        Example:\n  tci vm status web")]
 pub(super) struct StatusArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
@@ -82,6 +110,9 @@ pub(super) async fn status(host: &Host, args: &StatusArgs) -> Result<Exit, Failu
             text += &format!("agent error: {}\n", one_line(&error));
         }
         text += &format!("running commands: {}\n", live.running_executions);
+        for sentence in &live.limits.unenforced {
+            text += &format!("limits: {sentence}\n");
+        }
     } else if let Some(end) = &record.end {
         let end = serde_json::to_value(end).expect("plain data is JSON");
         text += &format!("ended: {}\n", end["reason"].as_str().unwrap_or_default().replace('_', " "));
@@ -93,11 +124,29 @@ pub(super) async fn status(host: &Host, args: &StatusArgs) -> Result<Exit, Failu
     Ok(Exit::Success)
 }
 
-pub(super) async fn ping(host: &Host, name: &str) -> Result<Exit, Failure> {
-    let client = client(host, name)?;
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ends with 0 when the supervisor answers, 2 when the VM does not run, 3 when there is no answer.\n\n\
+                        Example:\n  tci vm ping web"
+)]
+pub(super) struct PingArgs {
+    /// A VM's name, id, or the start of its id.
+    vm: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn ping(host: &Host, args: &PingArgs) -> Result<Exit, Failure> {
+    let client = client(host, &args.vm)?;
     let start = Instant::now();
     client.ping().await?;
-    output::data(&format!("pong in {:.3} ms\n", start.elapsed().as_secs_f64() * 1000.0))?;
+    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    if args.json {
+        output::json(&json!({"id": client.id(), "ms": ms}))?;
+    } else {
+        output::data(&format!("pong in {ms:.3} ms\n"))?;
+    }
     Ok(Exit::Success)
 }
 
@@ -105,9 +154,9 @@ pub(super) async fn inspect(host: &Host, name: &str) -> Result<Exit, Failure> {
     let record = host.find(name)?;
     let mut value = as_json(&record);
     value["directory"] = json!(host.paths().vm(&record.id));
+    value["executions"] = json!(host.executions(&record.id)?);
     if let Ok(client) = host.client(&record.id) {
         value["status"] = json!(client.status().await?);
-        value["executions"] = json!(client.executions().await?);
     }
     output::json(&value)?;
     Ok(Exit::Success)

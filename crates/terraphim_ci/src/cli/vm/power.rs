@@ -1,0 +1,116 @@
+//! `tci vm start`, `stop` and `restart`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use serde_json::{Value, json};
+use terraphim_vm::{Host, Mount, StopOptions, VmClient};
+
+use super::each;
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    output,
+    workspace::{Tree, tar_stream},
+};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ends with 0 when the guests have booted, 2 when there is no such VM, 3 when one does not start.\n\n\
+                        Example:\n  tci vm start web db"
+)]
+pub(super) struct StartArgs {
+    /// VMs by name, id, or the start of an id.
+    #[arg(required = true)]
+    vms: Vec<String>,
+    /// Do not wait for the guest to boot; nothing is copied into it then.
+    #[arg(long)]
+    no_wait: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Ends with 0 when the VMs have stopped, also those that did not run.\n\n\
+                        Example:\n  tci vm stop web --grace 30")]
+pub(super) struct StopArgs {
+    /// VMs by name, id, or the start of an id.
+    #[arg(required = true)]
+    vms: Vec<String>,
+    /// How many seconds the guest gets to shut down; 0 does not ask it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "The disk is kept. Ends like `tci vm start`.\n\nExample:\n  tci vm restart web")]
+pub(super) struct RestartArgs {
+    /// VMs by name, id, or the start of an id.
+    #[arg(required = true)]
+    vms: Vec<String>,
+    /// How many seconds the guest gets to shut down; 0 does not ask it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn start(host: &Host, args: &StartArgs) -> Result<Exit, Failure> {
+    each(&args.vms, args.json, async |name| start_one(host, name, !args.no_wait, args.json).await).await
+}
+
+pub(super) async fn stop(host: &Host, args: &StopArgs) -> Result<Exit, Failure> {
+    each(&args.vms, args.json, async |name| stop_one(host, name, args.grace, args.json).await).await
+}
+
+pub(super) async fn restart(host: &Host, args: &RestartArgs) -> Result<Exit, Failure> {
+    let restart = async |name: &str| {
+        stop_one(host, name, args.grace, true).await?;
+        start_one(host, name, true, args.json).await
+    };
+    each(&args.vms, args.json, restart).await
+}
+
+async fn start_one(host: &Host, name: &str, wait: bool, quiet: bool) -> Result<Value, Failure> {
+    let record = host.find(name)?;
+    let record = host.start(&record.id).await?;
+    let client = host.client(&record.id)?;
+    let limits = client.status().await?.limits;
+    for sentence in &limits.unenforced {
+        output::warning(&format!("VM {}: {sentence}", record.name));
+    }
+    if wait {
+        client.wait_agent().await?;
+        for mount in &record.spec.mounts {
+            copy_in(&client, mount).await?;
+        }
+    }
+    if !quiet {
+        let what = if wait { "runs" } else { "boots" };
+        output::note(&format!("VM {} ({}) {what}", record.name, record.id));
+    }
+    Ok(json!({"id": record.id, "name": record.name, "state": record.state, "limits": limits}))
+}
+
+/// What is in the directory goes below the target; what the guest has there already stays unless it has the same name.
+async fn copy_in(client: &VmClient, mount: &Mount) -> Result<(), Failure> {
+    let tree = Tree { root: mount.source.clone(), git: None, without: PathBuf::from("/nowhere") };
+    let entries = tree.everything().map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+    client.upload(&mount.target, None, tar_stream(entries)).await?;
+    Ok(())
+}
+
+async fn stop_one(host: &Host, name: &str, grace: u64, quiet: bool) -> Result<Value, Failure> {
+    let record = host.find(name)?;
+    let report = host.stop(&record.id, &StopOptions { grace: Duration::from_secs(grace) }).await?;
+    let step = serde_json::to_value(report.step).expect("plain data is JSON");
+    if !quiet {
+        output::note(&format!("VM {name}: {}", step.as_str().unwrap_or_default().replace('_', " ")));
+    }
+    Ok(json!({"id": record.id, "name": record.name, "step": step}))
+}

@@ -1,0 +1,85 @@
+//! What holds under load, at the edges, and when the server ends.
+
+use serde_json::json;
+
+use crate::{User, server, server::Server, user};
+
+#[test]
+fn the_quota_holds_when_many_ask_at_once() {
+    let server = Server::start();
+    let alice = user(&server, "alice");
+    let made: Vec<u16> = std::thread::scope(|scope| {
+        let ask = || alice.post("/api/vms", &json!({})).status;
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let count = |status| made.iter().filter(|made| **made == status).count();
+    assert_eq!((count(200), count(429)), (2, 6), "{made:?}");
+    let list = alice.get("/api/vms").body;
+    assert_eq!((&list["total"], &list["usage"]["max_vms"]), (&json!(2), &json!(2)));
+    // It is a quota of each user's own.
+    assert_eq!(user(&server, "bob").post("/api/vms", &json!({})).status, 200);
+}
+
+#[test]
+fn a_user_s_tokens_are_taken_back_together() {
+    let server = Server::start();
+    let tokens = [server.token("alice"), server.token("alice")];
+    let bob = server.token("bob");
+    let status = |token: &str| server.call("GET", "/api/vms", Some(token), None).status;
+    assert!(tokens.iter().chain([&bob]).all(|token| status(token) == 200));
+    server.tci(&["token", "revoke", "--user", "alice"]);
+    assert!(tokens.iter().all(|token| [401, 403].contains(&status(token))));
+    assert_eq!(status(&bob), 200);
+}
+
+#[test]
+fn every_answer_names_its_request() {
+    let server = Server::start();
+    let id = |header: &str| {
+        let head = server.head("/health", header);
+        let line = head.lines().find_map(|line| line.strip_prefix("x-request-id: "));
+        line.unwrap_or_else(|| panic!("no id in {head}")).to_owned()
+    };
+    assert_eq!(id("X-Request-Id: run-42"), "run-42");
+    // What could be misread in a log is replaced.
+    let long = format!("X-Request-Id: {}", "a".repeat(65));
+    for bad in ["X-Request-Id: a b;c", long.as_str(), "X-Nothing: 1"] {
+        assert_eq!(id(bad).len(), 36, "{bad}");
+    }
+    assert_ne!(id("X-Nothing: 1"), id("X-Nothing: 1"));
+}
+
+#[test]
+fn an_end_on_request_lets_answers_leave_and_a_kill_loses_no_output() {
+    let mut server = Server::start();
+    let token = server.token("alice");
+    let alice = User { server: &server, token: token.clone() };
+    let vm = alice.vm();
+    assert_eq!(alice.output(&vm, "true"), "");
+    // 4000 lines before the kill and 4000 after it.
+    let lines = "for i in 1 2; do seq 1 4000; while [ $i = 1 -a ! -e /tmp/go ]; do sleep 0.05; done; done";
+    let long = alice.begin(&vm, lines, 600);
+    let waits = "touch /tmp/begun; until [ -e /tmp/leave ]; do sleep 0.05; done; echo done";
+    let body = json!({"code": waits, "vm_id": vm}).to_string();
+    let stream = server.send("POST", "/api/llm/execute", Some(&token), Some(&body));
+    assert_eq!(alice.output(&vm, "until [ -e /tmp/begun ]; do sleep 0.05; done"), "");
+    server.ask_to_end();
+    // The server takes no new calls; VMs are there without it.
+    server.tci(&["vm", "exec", &vm, "--", "touch", "/tmp/leave"]);
+    let answer = server::answer(stream);
+    assert_eq!((answer.status, &answer.body["stdout"]), (200, &json!("done\n")), "{}", answer.body);
+    assert_eq!(server.terminate(), 0);
+    server.restart();
+    server.kill_and_restart();
+    let alice = User { server: &server, token: token.clone() };
+    assert_eq!(alice.output(&vm, "touch /tmp/go"), "");
+    let ended = server.ended(&vm, &long, &token);
+    let wanted: String = (0..2).flat_map(|_| 1..=4000).map(|n| format!("{n}\n")).collect();
+    assert!(
+        ended["stdout"].as_str() == Some(wanted.as_str()),
+        "{} bytes",
+        ended["stdout"].as_str().unwrap().len()
+    );
+    assert_eq!(ended["exit_code"], 0);
+}

@@ -1,0 +1,162 @@
+//! VMs that run.
+
+use std::{fs, time::Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::host::{LIMIT, World};
+
+/// What a process says about itself below `/proc`.
+fn proc_field(pid: &Value, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_hypervisor_has_no_rights_and_its_limits_are_in_force() {
+    let world = World::new();
+    world.write("site/index.html", "hello");
+    let limits = ["cpu-percent=150", "memory=512", "processes=77", "disk-write=20M", "disk-iops=900"];
+    let limits = limits.iter().flat_map(|limit| ["--limit", limit]);
+    world.define("web", &[&["--mount", "site:/srv/site"], &limits.collect::<Vec<_>>()[..]].concat());
+    let started = world.vm_json(&["start", "web", "--json"]);
+    assert_eq!(started[0]["state"], "running");
+    let all = world.vm_json(&["inspect", "web"]);
+    let pid = &all["hypervisor"]["pid"];
+
+    assert_eq!(proc_field(pid, "Seccomp"), "2", "filtered");
+    assert_eq!(proc_field(pid, "NoNewPrivs"), "1");
+    let ours = rustix::process::getuid().as_raw();
+    let uid: u32 = proc_field(pid, "Uid").split(' ').next().unwrap().parse().unwrap();
+    if ours == 0 {
+        assert!(uid >= 0x7800_0000, "root's hypervisor has a user of its own: {uid}");
+        assert_eq!(proc_field(pid, "Groups"), "");
+        assert_eq!(proc_field(pid, "CapEff"), "0000000000000000");
+    } else {
+        assert_eq!(uid, ours);
+    }
+    only_the_disk_is_open_for_writing(&world, pid);
+
+    let report = &all["status"]["limits"];
+    let groups: Vec<String> = serde_json::from_value(report["groups"].clone()).unwrap();
+    if report["unenforced"].as_array().unwrap().is_empty() {
+        in_force(&groups, pid);
+    } else {
+        println!("limits are not checked, this host cannot keep them: {}", report["unenforced"]);
+    }
+    let disks = world.vm_json(&["qmp", "web", "query-block"]);
+    let inserted = disks.as_array().unwrap().iter().map(|disk| &disk["inserted"]);
+    let writes: Vec<_> = inserted.map(|it| (it["bps_wr"].clone(), it["iops"].clone())).collect();
+    assert_eq!(writes, vec![((20 << 20).into(), 900.into()); 2]);
+
+    assert_eq!(world.vm_ok(&["exec", "web", "--", "cat", "/srv/site/index.html"]), "hello");
+    world.vm_ok(&["wait", "web", "--timeout", "100"]);
+    // A supervisor that is killed cannot clear up; the next command does.
+    let supervisor = all["supervisor"]["pid"].as_i64().unwrap();
+    let supervisor = rustix::process::Pid::from_raw(i32::try_from(supervisor).unwrap()).unwrap();
+    let waiting = world.start(&["vm", "wait", "--for", "stopped", "web"]);
+    rustix::process::kill_process(supervisor, Signal::KILL).unwrap();
+    assert_eq!(waiting.end().0, 0);
+    world.remove("web");
+    for group in groups {
+        assert!(!fs::exists(&group).unwrap(), "{group} is left");
+    }
+}
+
+/// The kernel has what was asked for, and the hypervisor is in it.
+fn in_force(groups: &[String], pid: &Value) {
+    assert!(!groups.is_empty());
+    let pid = pid.to_string();
+    for group in groups {
+        let procs = fs::read_to_string(format!("{group}/cgroup.procs")).unwrap();
+        assert!(procs.lines().any(|line| line == pid), "{group}: {procs}");
+    }
+    let value = |names: [&str; 2]| {
+        let files = groups.iter().flat_map(|group| names.map(|name| format!("{group}/{name}")));
+        let text = files.filter_map(|file| fs::read_to_string(file).ok()).next().unwrap();
+        text.trim().trim_end_matches(" 100000").to_owned()
+    };
+    assert_eq!(value(["cpu.max", "cpu.cfs_quota_us"]), "150000");
+    assert_eq!(value(["memory.max", "memory.limit_in_bytes"]), (512 << 20).to_string());
+    assert_eq!(value(["pids.max", "pids.max"]), "77");
+}
+
+/// Flags of open(2) in octal: the last digit says whether a file can be written.
+fn only_the_disk_is_open_for_writing(world: &World, pid: &Value) {
+    let mut written = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let Ok(file) = fs::read_link(entry.path()) else { continue };
+        assert!(!file.display().to_string().starts_with("pipe:"), "{} is inherited", entry.path().display());
+        let info = entry.path().display().to_string().replace("/fd/", "/fdinfo/");
+        let info = fs::read_to_string(info).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default().trim();
+        if file.is_file() && !flags.ends_with('0') {
+            written.push(file);
+        }
+    }
+    written.sort();
+    written.dedup();
+    let names: Vec<_> = written.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+    assert_eq!(names, ["console.log", "qemu.log", "scratch.qcow2"]);
+    assert!(written.iter().all(|file| file.starts_with(world.data().join("vms"))), "{written:?}");
+}
+
+#[test]
+fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
+    let world = World::new();
+    world.define("web", &[]);
+    world.vm_ok(&["start", "web"]);
+    let script = "echo one; until [ -e /tmp/go ]; do sleep 0.05; done; echo two; exit 7";
+    let mut client = world.start(&["vm", "exec", "web", "--", "sh", "-c", script]);
+    client.until("one");
+    let ours = || {
+        let all = world.vm_json(&["exec", "--list", "web", "--json"]);
+        let ours = |one: &&Value| one["argv"][2] == script;
+        let found = all.as_array().unwrap().iter().find(ours).unwrap();
+        (found["id"].as_str().unwrap().to_owned(), found["output_bytes"].as_u64())
+    };
+    let (execution, written) = ours();
+    let vm = world.vm_ok(&["ls", "-q"]);
+    let seen = world.data().join("vms").join(vm.trim()).join("exec").join(&execution).join("seen");
+    let remembered = || fs::read_to_string(&seen).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let deadline = Instant::now() + LIMIT;
+    // It remembers after it has shown, a moment after we have read it.
+    while remembered() != written {
+        assert!(Instant::now() < deadline, "{:?} of {written:?} is remembered", remembered());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    client.signal(Signal::KILL);
+    assert_eq!(client.end().0, 137);
+    world.vm_ok(&["exec", "web", "--", "touch", "/tmp/go"]);
+    let attach = |more: &[&str]| world.vm(&[&["exec", "--attach", &execution], more, &["web"]].concat());
+    let said = attach(&[]);
+    assert_eq!((said.code, said.stdout.as_str()), (7, "two\n"), "{said:#?}");
+    assert_eq!(attach(&["--from", "0"]).stdout, "one\ntwo\n");
+
+    // One without a client, and one that does not start.
+    let detached =
+        world.vm_ok(&["exec", "--detach", "web", "--", "sh", "-c", "echo behind; exec sleep 1000"]);
+    world.vm(&["exec", "--detach", "web", "--", "/nowhere"]).ends(127, &["/nowhere"]);
+    world.vm(&["exec", "--attach", "../x", "web"]).ends(2, &["no execution"]);
+
+    // A new life of the VM does not know them, but what they said is kept.
+    assert_eq!(world.vm_json(&["restart", "web", "--grace", "0", "--json"])[0]["state"], "running");
+    assert_eq!((attach(&["--from", "0"]).code, attach(&["--from", "0"]).stdout.as_str()), (7, "one\ntwo\n"));
+    world.vm_ok(&["stop", "web", "--grace", "0"]);
+    assert_eq!(attach(&["--from", "0"]).stdout, "one\ntwo\n");
+    let lost = world.vm(&["exec", "--attach", detached.trim(), "web"]);
+    assert_eq!((lost.code, lost.stdout.as_str()), (3, "behind\n"), "{lost:#?}");
+    let list = world.vm_ok(&["exec", "--list", "web"]);
+    assert!(list.contains("exit 7") && list.contains("lost") && list.contains("not started"), "{list}");
+    assert_eq!(ours().0, execution);
+
+    let states = world.vm_ok(&["events", "web"]);
+    let states: Vec<Value> = states.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let states: Vec<&str> = states.iter().map(|event| event["state"].as_str().unwrap()).collect();
+    let life = ["starting", "running", "stopping", "stopped"];
+    assert_eq!(states, [&["created"], &life[..], &life[..]].concat());
+    world.vm_ok(&["console", "web"]);
+    world.remove("web");
+}

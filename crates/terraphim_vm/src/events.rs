@@ -1,0 +1,134 @@
+//! What happens to the VMs of a host, in order and without gaps.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::{
+    Host, ProcessId, VmEnd, VmError, VmId, VmRecord,
+    error::IoContext as _,
+    registry::Registry,
+    watch::{Watch, watched},
+};
+
+/// One change of one VM's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmEvent {
+    /// Its number: later events have larger ones, and none is given twice.
+    pub seq: i64,
+    /// Which VM.
+    pub id: VmId,
+    /// The VM's name, as long as it exists.
+    pub name: Option<String>,
+    /// The state that it entered, or `removed`.
+    pub state: String,
+    /// Which start of the VM this belongs to; 0 before the first.
+    pub epoch: i64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// How it ended, for an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<VmEnd>,
+}
+
+/// The events of a host from some point on.
+pub struct Events {
+    host: Host,
+    changes: Watch,
+    after: i64,
+    waiting: VecDeque<VmEvent>,
+}
+
+/// Read at once.
+pub(crate) const BATCH: u32 = 500;
+/// Writers of ours announce a commit when it can be seen; others are looked for a second time, a moment after the notice.
+const SECOND_LOOK: Duration = Duration::from_millis(50);
+
+impl Events {
+    pub(crate) fn open(host: &Host, after: Option<i64>) -> Result<Events, VmError> {
+        let path = host.paths().registry();
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).io("create", directory)?;
+        }
+        // Watched before the first look, so that nothing falls in between.
+        let changes = Watch::new(&path)?;
+        let after = match after {
+            Some(after) => after,
+            None => Registry::read_only(&path)?.last_event()?,
+        };
+        Ok(Events { host: host.clone(), changes, after, waiting: VecDeque::new() })
+    }
+
+    /// The events that have happened by now and were not returned yet, at most some hundred; empty when there are none.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn so_far(&mut self) -> Result<Vec<VmEvent>, VmError> {
+        self.look()?;
+        Ok(self.waiting.drain(..).collect())
+    }
+
+    /// The next event. A supervisor that dies cannot write one; its VM is repaired here, which does.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<VmEvent, VmError> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Ok(event);
+            }
+            self.look()?;
+            if self.waiting.is_empty() {
+                self.change().await?;
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), VmError> {
+        let registry = Registry::read_only(&self.host.paths().registry())?;
+        let events = registry.events(self.after, BATCH)?;
+        self.after = events.last().map_or(self.after, |event| event.seq);
+        self.waiting.extend(events);
+        Ok(())
+    }
+
+    /// Returns when there may be something new.
+    async fn change(&mut self) -> Result<(), VmError> {
+        let path = self.host.paths().registry();
+        let records = self.host.list()?;
+        if records.iter().any(VmRecord::is_stale) {
+            self.host.repair_all()?;
+            // Somebody else may be at it, or about to start the VM anew.
+            let changed = timeout(SECOND_LOOK, self.changes.changed()).await;
+            return changed.unwrap_or(Ok(())).io("watch", &path);
+        }
+        let supervisors = records.iter().filter_map(|record| record.supervisor.as_ref());
+        let mut ends = Vec::new();
+        for pidfd in supervisors.filter_map(|supervisor| ProcessId::open(supervisor).transpose()) {
+            ends.push(watched(pidfd.io("watch", &path)?).io("watch", &path)?);
+        }
+        let ended = async {
+            let all = ends.iter().map(|end| Box::pin(end.readable()));
+            match ends.is_empty() {
+                true => std::future::pending().await,
+                false => drop(futures_util::future::select_all(all).await),
+            }
+        };
+        tokio::select! {
+            changed = self.changes.changed() => {
+                changed.io("watch", &path)?;
+                if Registry::read_only(&path)?.last_event()? > self.after {
+                    return Ok(());
+                }
+                // Seen a moment too early, or a change that is no event.
+                tokio::time::sleep(SECOND_LOOK).await;
+            }
+            () = ended => {}
+        }
+        Ok(())
+    }
+}
