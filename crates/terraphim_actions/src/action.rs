@@ -76,7 +76,9 @@ pub enum NodeVersion {
 /// `runs` of a node action.
 #[derive(Clone, Debug)]
 pub struct NodeRuns {
-    /// `using`
+    /// `using` as it is written, for instance `node16`.
+    pub using: String,
+    /// The version that it means.
     pub version: NodeVersion,
     /// `main`
     pub main: String,
@@ -216,6 +218,7 @@ fn runs(limits: &mut Limits, runs: &Template) -> Option<Runs> {
         }
     };
     Some(Runs::Node(NodeRuns {
+        using,
         version,
         main: required(limits, runs, "main")?,
         pre: hook(limits, runs, "pre", "pre-if").ok()?,

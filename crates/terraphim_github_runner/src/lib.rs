@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+pub mod action;
 pub mod engine;
 pub mod error;
 mod http;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::action::{Post, States};
 use super::clock::Interruption;
 use super::event::Conclusion;
 use super::job::Job;
@@ -46,6 +47,9 @@ struct Branch {
     env: IndexMap<String, String>,
     paths: Vec<String>,
     has_event_file: bool,
+    /// What its action is to do after all steps, and what it keeps for that.
+    posts: Vec<Post>,
+    states: States,
 }
 
 impl Background {
@@ -91,7 +95,7 @@ impl Job {
 
     async fn run_branch(mut self, index: usize) -> Result<Branch> {
         let (env, paths) = (self.env.clone(), self.paths.clone());
-        let report = self.step(index).await?;
+        let report = self.main_step(index).await?;
         self.tell_finished(&report).await;
         let is_new = |(name, value): &(String, String)| env.get(name) != Some(value);
         Ok(Branch {
@@ -100,6 +104,8 @@ impl Job {
             env: self.env.into_iter().filter(is_new).collect(),
             paths: self.paths.into_iter().filter(|path| !paths.contains(path)).collect(),
             has_event_file: self.has_event_file,
+            posts: self.level.posts,
+            states: self.states,
         })
     }
 
@@ -171,13 +177,15 @@ impl Job {
         let mut has_failure = false;
         for step in steps {
             let Some(branch) = self.background.ended.remove(step) else { continue };
-            let Branch { index, report, env, paths, has_event_file } = branch;
+            let Branch { index, report, env, paths, has_event_file, posts, states } = branch;
             text += &format!("{}: {}\n", report.name, report.conclusion);
             has_failure |= report.conclusion == Conclusion::Failure;
             self.env.extend(env);
             env_file::add_paths(&mut self.paths, &paths.join("\n"));
             self.has_event_file |= has_event_file;
-            self.take(index, report);
+            self.level.posts.extend(posts);
+            self.states.extend(states);
+            self.take(Some(index), report);
         }
         if text.is_empty() {
             text.push_str("There is no step in the background to wait for.\n");

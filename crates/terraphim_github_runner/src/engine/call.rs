@@ -117,6 +117,7 @@ fn called(shared: &Shared, call: &PlannedCall, ready: &ReadyJob) -> Result<Share
         observer: Arc::clone(&shared.observer),
         masker,
         caller,
+        remotes: Arc::clone(&shared.remotes),
     })
 }
 

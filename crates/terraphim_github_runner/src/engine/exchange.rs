@@ -49,6 +49,8 @@ pub(super) struct Written {
     /// The text of `GITHUB_PATH`.
     pub(super) paths: String,
     pub(super) outputs: IndexMap<String, String>,
+    /// What an action keeps for its later stages.
+    pub(super) state: IndexMap<String, String>,
     pub(super) summary: Option<String>,
     /// What is wrong with the files; the step fails.
     pub(super) problems: Vec<String>,
@@ -129,8 +131,8 @@ impl Written {
                 }
             }
             FileCommand::Output => self.outputs = self.pairs("GITHUB_OUTPUT", text),
-            // Only an action has a later step that could read it, but what is wrong is said all the same.
-            FileCommand::State => drop(self.pairs("GITHUB_STATE", text)),
+            // Only an action has a later stage that could read it, but what is wrong is said all the same.
+            FileCommand::State => self.state = self.pairs("GITHUB_STATE", text),
             FileCommand::Summary if text.len() > MAX_SUMMARY => {
                 let size = text.len();
                 self.warnings

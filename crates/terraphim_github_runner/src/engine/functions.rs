@@ -54,8 +54,10 @@ pub(super) type Hashes = HashMap<Vec<String>, Result<String, String>>;
 
 /// The functions in a step.
 pub(super) struct StepFunctions<'a> {
-    /// The state of the job so far.
+    /// How the list of steps goes so far that the step is in: the job, or a composite action.
     pub(super) status: Conclusion,
+    /// The job is cancelled.
+    pub(super) is_cancelled: bool,
     /// Known hashes.
     pub(super) hashes: &'a Hashes,
     /// Patterns whose hash was asked for and is not known.
@@ -63,8 +65,8 @@ pub(super) struct StepFunctions<'a> {
 }
 
 impl<'a> StepFunctions<'a> {
-    pub(super) fn new(status: Conclusion, hashes: &'a Hashes) -> Self {
-        StepFunctions { status, hashes, wanted: RefCell::default() }
+    pub(super) fn new(status: Conclusion, is_cancelled: bool, hashes: &'a Hashes) -> Self {
+        StepFunctions { status, is_cancelled, hashes, wanted: RefCell::default() }
     }
 }
 
@@ -78,7 +80,7 @@ impl Functions for StepFunctions<'_> {
     }
 
     fn cancelled(&self) -> Result<bool, ExprError> {
-        Ok(self.status == Conclusion::Cancelled)
+        Ok(self.is_cancelled)
     }
 
     fn hash_files(&self, patterns: &[String]) -> Result<String, ExprError> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::glob::Globs;
 use super::job::Job;
+use super::level::Holder;
 use crate::error::Result;
 use crate::workflow::{FileToWrite, OutputSink, ProcessSpec, Stream};
 
@@ -67,7 +68,7 @@ impl Job {
         let argv = argv.iter().map(|&arg| arg.to_owned()).collect();
         let spec = self.spec(argv, &IndexMap::new(), self.shared.workspace(), Some(LIMIT));
         let spec = ProcessSpec { write_files, ..spec };
-        let (result, why) = self.watch(&spec, output, || false).await;
+        let (result, why) = self.watch(&spec, output, &Holder::nobody()).await;
         if let Some(why) = why {
             self.interrupt(why).await;
         }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::clock::Timing;
 use super::layout::Layout;
 use super::services::JobServices;
+use crate::action::ActionStore;
 use crate::models::RepositoryInfo;
 
 /// What a run is given beside its plan. [`RunInputs::new`] fills in what has a sensible default.
@@ -59,6 +60,8 @@ pub struct RunInputs {
     pub vm_types: VmTypes,
     /// What actions may ask the world around the job for; absent means nothing.
     pub services: Option<Arc<dyn JobServices>>,
+    /// Where the actions of other repositories come from; without it there are none.
+    pub actions: Option<Arc<ActionStore>>,
     /// Where things are in the guest.
     pub layout: Layout,
     /// Time limits.
@@ -94,6 +97,7 @@ impl RunInputs {
             parallelism: 1,
             vm_types: VmTypes::default(),
             services: None,
+            actions: None,
             layout: Layout::default(),
             timing: Timing::default(),
         }

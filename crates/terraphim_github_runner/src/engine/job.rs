@@ -10,18 +10,21 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::action::States;
 use super::background::Background;
 use super::clock::{Clock, Interruption};
 use super::contexts::env_context;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::expand::ReadyJob;
 use super::functions::{Hashes, StepFunctions};
+use super::level::{Level, boxed};
 use super::masks::Masks;
 use super::place::Place;
 use super::plan::PlannedJob;
 use super::report::{JobReport, StepReport};
 use super::services::JobAccess;
 use super::shared::Shared;
+use super::step::Task;
 use crate::error::Result;
 
 /// A job that runs.
@@ -41,8 +44,15 @@ pub(super) struct Job {
     /// The part of `github` that this job adds to.
     pub(super) github: Object,
     pub(super) runner: Object,
-    /// The context `steps`.
-    pub(super) steps: Object,
+    /// The list of steps that runs.
+    pub(super) level: Level,
+    /// What actions keep for their later stages.
+    pub(super) states: States,
+    /// The number of the step that runs; of the first one that the file has; and how many steps there are as far as is
+    /// known.
+    pub(super) number: usize,
+    first: usize,
+    pub(super) of: usize,
     /// How the job goes so far: success, failure or cancelled.
     pub(super) status: Conclusion,
     pub(super) hashes: Hashes,
@@ -86,7 +96,11 @@ impl Job {
             paths: Vec::new(),
             github,
             runner,
-            steps: Object::new(),
+            level: Level::default(),
+            states: States::new(),
+            number: 0,
+            first: 1,
+            of: 0,
             status: Conclusion::Success,
             hashes: Hashes::new(),
             has_event_file: false,
@@ -114,7 +128,11 @@ impl Job {
             paths: self.paths.clone(),
             github: self.github.clone(),
             runner: self.runner.clone(),
-            steps: self.steps.clone(),
+            level: Level { steps: self.level.steps.clone(), ..Level::default() },
+            states: States::new(),
+            number: self.number,
+            first: self.first,
+            of: self.of,
             status: self.status,
             hashes: Hashes::new(),
             has_event_file: self.has_event_file,
@@ -142,24 +160,59 @@ impl Job {
         self.shared.observe(&event).await;
         self.make_view().await?;
         match self.job_env().await? {
-            Ok(()) => {
-                for index in 0..self.planned.steps.len() {
-                    if self.planned.steps[index].background {
-                        self.start_in_background(index);
-                        continue;
-                    }
-                    let report = self.step(index).await?;
-                    self.conclude(index, report).await;
-                }
-                self.end_background().await?;
-            }
+            Ok(()) => self.all_steps().await?,
             Err(error) => {
                 self.status = Conclusion::Failure;
-                self.annotate(AnnotationLevel::Error, self.shared.plan.describe(&error)).await;
+                self.annotate(AnnotationLevel::Error, self.describe(&error)).await;
             }
         }
         let outputs = self.outputs().await?;
         Ok(self.finish(outputs).await)
+    }
+
+    /// What actions do before all steps, the steps, and what actions do after them, last first.
+    async fn all_steps(&mut self) -> Result<()> {
+        self.put_actions().await?;
+        let planned = Arc::clone(&self.planned);
+        let pres: Vec<_> = planned.steps.iter().filter_map(|step| Some((step, self.pre_of(step)?))).collect();
+        self.first = pres.len() + 1;
+        self.of = pres.len() + planned.steps.len();
+        for (number, (step, pre)) in (1..).zip(pres) {
+            let report = self.step(step, &Task::Pre(pre), number).await?;
+            self.conclude(None, report).await;
+        }
+        for (index, step) in planned.steps.iter().enumerate() {
+            if step.background {
+                self.start_in_background(index);
+                continue;
+            }
+            let report = self.main_step(index).await?;
+            self.conclude(Some(index), report).await;
+        }
+        self.end_background().await?;
+        let before = self.of;
+        self.of += self.level.posts.len();
+        for number in before + 1.. {
+            let Some(post) = self.level.posts.pop() else { break };
+            let step = post.step.clone();
+            let report = self.step(&step, &Task::Post(Box::new(post)), number).await?;
+            self.conclude(None, report).await;
+        }
+        Ok(())
+    }
+
+    /// Runs the step with this index.
+    pub(super) async fn main_step(&mut self, index: usize) -> Result<StepReport> {
+        let planned = Arc::clone(&self.planned);
+        self.step(&planned.steps[index], &Task::Main, self.first + index).await
+    }
+
+    /// The error with its file and place.
+    pub(super) fn describe(&self, error: &TemplateError) -> String {
+        match &self.level.composite {
+            Some(composite) if error.span.line > 0 => format!("{} {error}", composite.file),
+            _ => self.shared.plan.describe(error),
+        }
     }
 
     fn name(&self) -> String {
@@ -196,10 +249,18 @@ impl Job {
     pub(super) fn contexts(&self, env: &IndexMap<String, String>, github: &Object) -> Object {
         let mut contexts = self.ready.contexts.clone();
         contexts.insert("github", github.clone());
-        contexts.insert("secrets", self.shared.contexts.secrets.clone());
         contexts.insert("runner", self.runner.clone());
         contexts.insert("env", env_context(env));
-        contexts.insert("steps", self.steps.clone());
+        contexts.insert("steps", self.level.steps.clone());
+        match &self.level.composite {
+            None => contexts.insert("secrets", self.shared.contexts.secrets.clone()),
+            Some(composite) => {
+                for name in ["vars", "needs"] {
+                    contexts.remove(name);
+                }
+                contexts.insert("inputs", composite.inputs.clone());
+            }
+        }
         let job: Object = [("status", Value::str(self.status.name()))].into_iter().collect();
         contexts.insert("job", job);
         contexts
@@ -213,19 +274,28 @@ impl Job {
     ) -> Result<Result<T, TemplateError>> {
         loop {
             let (result, wanted) = {
-                let functions = StepFunctions::new(self.status, &self.hashes);
+                let is_cancelled = self.status == Conclusion::Cancelled;
+                let functions = StepFunctions::new(self.own_status(), is_cancelled, &self.hashes);
                 let result = something(&Scope::new(contexts, &functions));
                 (result, functions.wanted.into_inner())
             };
             match result {
                 Err(error) if error.pending && !wanted.is_empty() => {
                     for patterns in wanted {
-                        let hash = self.hash_files(&patterns).await?;
+                        let hash = boxed(|| self.hash_files(&patterns)).await?;
                         self.hashes.insert(patterns, hash);
                     }
                 }
                 result => return Ok(result),
             }
+        }
+    }
+
+    /// What `success()` and `failure()` look at: the composite action that runs, or the job.
+    fn own_status(&self) -> Conclusion {
+        match &self.level.composite {
+            Some(composite) if !composite.looks_at_job => composite.status,
+            _ => self.status,
         }
     }
 
@@ -263,7 +333,7 @@ impl Job {
     }
 
     /// Takes the result of a step over into the job.
-    async fn conclude(&mut self, index: usize, report: StepReport) {
+    async fn conclude(&mut self, index: Option<usize>, report: StepReport) {
         if report.conclusion == Conclusion::Failure && self.status == Conclusion::Success {
             self.status = Conclusion::Failure;
         }
@@ -286,22 +356,13 @@ impl Job {
         self.shared.observe(&event).await;
     }
 
-    /// Keeps the report of a step, and shows it to the steps that follow.
-    pub(super) fn take(&mut self, index: usize, report: StepReport) {
-        if let Some(id) = &self.planned.steps[index].id {
-            self.add_to_steps(id.clone(), &report);
+    /// Keeps the report of a step, and shows it to the steps that follow if it is one of the file.
+    pub(super) fn take(&mut self, index: Option<usize>, report: StepReport) {
+        if let Some(id) = index.and_then(|index| self.planned.steps[index].id.as_deref()) {
+            self.level.add(id, &report.outputs, report.outcome, report.conclusion);
         }
         let report = self.masked(report);
         self.reports.push(report);
-    }
-
-    fn add_to_steps(&mut self, id: String, report: &StepReport) {
-        let outputs: Object = report.outputs.iter().map(|(name, value)| (name, value.as_str())).collect();
-        let mut step = Object::new();
-        step.insert("outputs", outputs);
-        step.insert("outcome", report.outcome.name());
-        step.insert("conclusion", report.conclusion.name());
-        self.steps.insert(&id, step);
     }
 
     /// The report as it may be stored.
@@ -323,7 +384,7 @@ impl Job {
                 if self.status == Conclusion::Success {
                     self.status = Conclusion::Failure;
                 }
-                self.annotate(AnnotationLevel::Error, self.shared.plan.describe(&error)).await;
+                self.annotate(AnnotationLevel::Error, self.describe(&error)).await;
                 IndexMap::new()
             }
         };

@@ -54,6 +54,11 @@ impl Layout {
         format!("{}/_temp", self.root)
     }
 
+    /// Where a repository with actions is put, as every job sees it. It is outside of what each job has for itself.
+    pub(super) fn action_root(&self, repository: &str, reference: &str) -> String {
+        format!("{}/_actions/{repository}/{reference}", self.root)
+    }
+
     /// The mounts that give a job a workspace, a home and temporary directories of its own.
     pub(super) fn mounts(&self, repository: &str, job: &JobKey) -> Vec<Mount> {
         let own = |name: &str| format!("{}/jobs/{job}/{name}", self.scratch);

@@ -7,9 +7,10 @@
 //! |---|---|
 //! | `planner`, `parallel`, `supported`: files to plans | `run`, `scope`, `call`: the jobs of a run and of the workflows it calls |
 //! | `graph`: which job does what next | `commons`, `place`: VMs and what is put into them |
-//! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `step`, `background`, `script`: one job |
+//! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `level`, `step`, `background`, `script`, `action`: one job |
 //! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `hash_files`, `around` |
 
+mod action;
 mod around;
 mod background;
 mod call;
@@ -28,6 +29,7 @@ mod hash_files;
 mod inputs;
 mod job;
 mod layout;
+mod level;
 mod lines;
 mod masks;
 mod output;
@@ -53,7 +55,7 @@ pub use event::{
 };
 pub use inputs::{EmptyWorkspace, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource};
 pub use layout::Layout;
-pub use plan::{Command, Plan, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
+pub use plan::{Command, Plan, PlannedAction, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 pub(crate) use planner::always;
 pub use planner::{plan_commands, plan_workflow};
 pub use report::{JobReport, RunReport, StepReport};

@@ -33,6 +33,7 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     pub(super) outputs: IndexMap<String, String>,
+    pub(super) state: IndexMap<String, String>,
     pub(super) env: IndexMap<String, String>,
     pub(super) paths: Vec<String>,
     pub(super) annotations: Vec<Annotation>,
@@ -158,8 +159,7 @@ impl<'a> StepOutput<'a> {
         match request {
             Request::Mask(value) => self.mask(&value).await,
             Request::Output(name, value) => drop(self.requests.outputs.insert(name, value)),
-            // Only an action has a later step that could read its state.
-            Request::State(..) => {}
+            Request::State(name, value) => drop(self.requests.state.insert(name, value)),
             Request::Env(name, value) => drop(self.requests.env.insert(name, value)),
             Request::Path(path) => self.requests.paths.push(path),
             Request::Debug(text) if self.shows_debug => self.show(format!("##[debug]{text}\n").as_bytes()),

@@ -1,11 +1,13 @@
 //! A VM with the files of the repository in it, and a job in such a VM.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use chrono::Utc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::action::Nodes;
 use super::commons::Commons;
 use super::event::{Conclusion, JobKey, RunEvent};
 use super::expand::ReadyJob;
@@ -23,6 +25,10 @@ pub(super) struct Place {
     pub(super) lease: SessionLease,
     /// Whether the guest has bash, once someone asked.
     pub(super) has_bash: OnceLock<bool>,
+    /// The nodes that the guest has, once someone asked.
+    pub(super) nodes: OnceLock<Arc<Nodes>>,
+    /// The directories of the actions that are in it.
+    pub(super) actions: tokio::sync::Mutex<HashSet<String>>,
 }
 
 impl Place {
@@ -62,7 +68,12 @@ pub(super) async fn open(
         at: Utc::now(),
     };
     shared.observe(&event).await;
-    let place = Place { lease, has_bash: OnceLock::new() };
+    let place = Place {
+        lease,
+        has_bash: OnceLock::new(),
+        nodes: OnceLock::new(),
+        actions: tokio::sync::Mutex::default(),
+    };
     tokio::select! {
         biased;
         () = cancel.cancelled() => return Ok(None),

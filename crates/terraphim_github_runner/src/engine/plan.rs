@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use terraphim_actions::span::Span;
 use terraphim_actions::template::{Template, TemplateError};
-use terraphim_actions::workflow::{CallSecrets, Condition};
+use terraphim_actions::workflow::{CallSecrets, Condition, Uses};
 
 use super::error::EngineError;
 
@@ -149,11 +150,8 @@ pub enum Work {
         /// Where it runs.
         working_dir: String,
     },
-    /// `actions/checkout` of the workflow's own repository without inputs: the working tree is there already.
-    Checkout {
-        /// `uses`.
-        uses: String,
-    },
+    /// An action.
+    Action(PlannedAction),
     /// Waits for steps in the background.
     Wait {
         /// Their indices in the job.
@@ -166,6 +164,22 @@ pub enum Work {
         /// Its index in the job.
         step: usize,
     },
+}
+
+/// An action that a step uses. What it is is known when it was read: before the VM starts for one of a repository,
+/// when the step runs for one of the workspace.
+#[derive(Clone, Debug)]
+pub struct PlannedAction {
+    /// `uses` as it is written.
+    pub text: String,
+    /// The same, taken apart.
+    pub uses: Uses,
+    /// Where `uses` is written.
+    pub span: Span,
+    /// In which file.
+    pub file: usize,
+    /// `with`.
+    pub with: Option<Template>,
 }
 
 impl Plan {

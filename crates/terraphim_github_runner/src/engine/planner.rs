@@ -7,11 +7,13 @@ use indexmap::IndexMap;
 use terraphim_actions::expr::{self, Allowed, Expr};
 use terraphim_actions::span::Span;
 use terraphim_actions::template::{Node, Template};
-use terraphim_actions::workflow::{Call, CalledWorkflow, Condition, Job, Level, Step, StepKind, Workflow};
+use terraphim_actions::workflow::{
+    Call, CalledWorkflow, Condition, Job, Level, Step, StepKind, Uses, Workflow,
+};
 
 use super::error::InvalidWorkflow;
 use super::parallel::plan_steps;
-use super::plan::{Command, Plan, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
+use super::plan::{Command, Plan, PlannedAction, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 use super::supported::{unsupported, without_effect};
 use crate::workflow::{ParsedWorkflow, WorkflowProblem};
 
@@ -85,7 +87,7 @@ fn plan_job(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template
             .as_ref()
             .is_some_and(|permissions| permissions.granted().get("id-token") == Level::Write),
         defaults: [job.defaults.as_ref(), defaults].into_iter().flatten().cloned().collect(),
-        steps: plan_steps(&job.steps),
+        steps: plan_steps(&job.steps, job.file),
         outputs: job.outputs.clone(),
         timeout: job.timeout_minutes.clone(),
         cancel_timeout: job.cancel_timeout_minutes.clone(),
@@ -110,15 +112,22 @@ pub(super) fn plan_step(step: &Step, work: Work) -> PlannedStep {
     }
 }
 
-/// What a step does by itself; `None` for one that handles others.
-pub(super) fn plan_work(step: &Step) -> Option<Work> {
+/// What a step of a file does by itself; `None` for one that handles others.
+pub(super) fn plan_work(step: &Step, file: usize) -> Option<Work> {
     Some(match &step.kind {
         StepKind::Run { run, shell, working_directory } => Work::Script {
             run: run.clone(),
             shell: shell.clone(),
             working_directory: working_directory.clone(),
         },
-        StepKind::Uses { uses, .. } => Work::Checkout { uses: uses.value.clone() },
+        StepKind::Uses { uses, with } => Work::Action(PlannedAction {
+            text: uses.value.clone(),
+            // The parser refuses what has none of the forms.
+            uses: Uses::parse(uses)?,
+            span: uses.span,
+            file,
+            with: with.clone(),
+        }),
         StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) | StepKind::Parallel(_) => return None,
     })
 }
@@ -187,6 +196,11 @@ fn succeeded() -> Condition {
 /// The condition that always holds.
 pub(crate) fn always() -> Condition {
     Condition { expr: parsed("always()"), span: Span::default(), file: 0, written: None }
+}
+
+/// The condition that never holds.
+pub(super) fn never() -> Condition {
+    Condition { expr: parsed("false"), span: Span::default(), file: 0, written: None }
 }
 
 fn parsed(text: &str) -> Arc<Expr> {

@@ -17,7 +17,7 @@ use super::shared::Shared;
 /// Checks what does not depend on the results of jobs; gives the type of the VM that the jobs share.
 pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
     let script = |job: &PlannedJob| {
-        job.steps.iter().any(|step| matches!(step.work, Work::Script { .. } | Work::Checkout { .. }))
+        job.steps.iter().any(|step| matches!(step.work, Work::Script { .. } | Work::Action(_)))
     };
     if !shared.executor.capabilities().files && shared.plan.all_jobs().any(script) {
         return Err(EngineError::NoFiles);
@@ -26,10 +26,9 @@ pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
     let mut diagnostics = Vec::new();
     for (job, is_top) in all_jobs(&shared.plan) {
         let contexts = expand::job_contexts(&shared.contexts, &[]);
-        let functions = JobFunctions { before: &[], cancelled: false };
         // A job that waits for others, or is called with inputs, is looked at as far as it does not depend on them.
         let is_certain = is_top && job.needs.is_empty();
-        if is_certain && matches!(expand::condition(job, &contexts, &functions), Ok(false)) {
+        if is_certain && is_never(shared, job) {
             continue;
         }
         match expand::expand(job, &contexts, rules(shared)) {
@@ -52,6 +51,20 @@ pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
 fn all_jobs(plan: &Plan) -> impl Iterator<Item = (&PlannedJob, bool)> {
     let is_top = |job: &PlannedJob| plan.jobs.iter().any(|top| std::ptr::eq(top, job));
     plan.all_jobs().map(move |job| (job, is_top(job)))
+}
+
+/// The jobs that may run, as far as that is known before the run.
+pub(super) fn possible_jobs(shared: &Shared) -> impl Iterator<Item = &PlannedJob> {
+    let jobs = all_jobs(&shared.plan);
+    jobs.filter(|(job, is_top)| !(*is_top && job.needs.is_empty() && is_never(shared, job)))
+        .map(|(job, _)| job)
+}
+
+/// Whether the condition of a job does not hold when nothing has run.
+fn is_never(shared: &Shared, job: &PlannedJob) -> bool {
+    let contexts = expand::job_contexts(&shared.contexts, &[]);
+    let functions = JobFunctions { before: &[], cancelled: false };
+    matches!(expand::condition(job, &contexts, &functions), Ok(false))
 }
 
 fn diagnostic(plan: &Plan, error: &ExpandError) -> Diagnostic {

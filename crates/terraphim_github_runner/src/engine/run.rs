@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::action::prepare;
 use super::around::run_commands;
 use super::commons::Commons;
 use super::error::EngineError;
 use super::event::{Conclusion, Phase, RunConclusion, RunEvent, RunObserver};
 use super::inputs::RunInputs;
 use super::plan::Plan;
-use super::preflight::{preflight, run_title};
+use super::preflight::{possible_jobs, preflight, run_title};
 use super::report::RunReport;
 use super::scope::Scope;
 use super::shared::Shared;
@@ -41,6 +42,9 @@ pub async fn run(
     let plan = if inputs.jobs.is_empty() { plan } else { plan.only(&inputs.jobs)? };
     let shared = Shared::new(plan, inputs, executor, observer)?;
     let vm_type = preflight(&shared)?;
+    let mut shared = shared;
+    let notices = prepare(&shared, possible_jobs(&shared)).await?;
+    Arc::make_mut(&mut shared.plan).notices.extend(notices);
     Run::new(Arc::new(shared), sessions, cancel, vm_type).execute().await
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use indexmap::IndexMap;
 use terraphim_actions::env_file;
-use terraphim_actions::expr::{Object, Scope};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -14,10 +14,9 @@ use super::commands::Interpreter;
 use super::contexts::variables;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::exchange::{Exchange, Written};
-use super::functions::StepFunctions;
 use super::job::Job;
+use super::level::{Holder, boxed};
 use super::output::{Requests, StepOutput};
-use super::plan::PlannedStep;
 use super::services::Consumer;
 use super::shell::Shell;
 use super::step::{Frame, WorkEnd};
@@ -34,27 +33,44 @@ pub(super) struct ScriptRun {
     pub(super) directory: Option<String>,
 }
 
+/// The process of a step that speaks with the engine through files and workflow commands.
+pub(super) struct Program {
+    pub(super) argv: Vec<String>,
+    pub(super) directory: String,
+    /// Files to write before it starts, beside those of the exchange.
+    pub(super) files: Vec<FileToWrite>,
+    /// Variables above those of the step: the inputs and the state of an action.
+    pub(super) env: IndexMap<String, String>,
+    /// Whose process it is.
+    pub(super) consumer: Consumer,
+}
+
 impl Job {
     /// Runs a script of the workflow.
-    pub(super) async fn run_script(
-        &mut self,
-        step: &PlannedStep,
-        frame: &Frame,
-        script: &ScriptRun,
-        limit: Option<Duration>,
-    ) -> Result<WorkEnd> {
-        let shared = Arc::clone(&self.shared);
-        let temp = shared.inputs.layout.temp();
+    pub(super) async fn run_script(&mut self, frame: &Frame, script: &ScriptRun) -> Result<WorkEnd> {
+        let temp = self.shared.inputs.layout.temp();
         let has_bash = script.shell.is_some() || self.has_bash().await?;
         let shell = match Shell::resolve(script.shell.as_deref(), has_bash) {
             Ok(shell) => shell,
             Err(error) => return Ok(self.failed(frame, error.to_string()).await),
         };
-        let id = Uuid::new_v4();
-        let exchange = Exchange::new(&temp, id);
-        let path = format!("{temp}/{}{}", id.simple(), shell.extension);
+        let path = format!("{temp}/{}{}", Uuid::new_v4().simple(), shell.extension);
         let content = shell.script(&script.run);
-        let mut files = vec![FileToWrite { path: path.clone(), content, mode: 0o755 }];
+        let program = Program {
+            argv: shell.argv(&path),
+            directory: join(&self.shared.workspace(), script.directory.as_deref()),
+            files: vec![FileToWrite { path, content, mode: 0o755 }],
+            env: IndexMap::new(),
+            consumer: Consumer::Script,
+        };
+        boxed(|| self.run_program(frame, program)).await
+    }
+
+    /// Runs a program of a step.
+    pub(super) async fn run_program(&mut self, frame: &Frame, program: Program) -> Result<WorkEnd> {
+        let shared = Arc::clone(&self.shared);
+        let exchange = Exchange::new(&shared.inputs.layout.temp(), Uuid::new_v4());
+        let mut files = program.files;
         files.extend(exchange.files());
         if !self.has_event_file {
             let content = shared.inputs.event.to_string();
@@ -62,41 +78,38 @@ impl Job {
         }
         let mut github = frame.github.clone();
         exchange.add_to(&mut github);
-        let mut env = variables(&frame.env, &github, &self.runner);
-        env.extend(self.service_variables(Consumer::Script).await?);
+        let mut env = frame.env.clone();
+        env.extend(program.env);
+        let mut env = variables(&env, &github, &self.runner);
+        env.extend(self.service_variables(program.consumer).await?);
         if let Some(name) = unusable(&env) {
             return Ok(self.failed(frame, format!("{name:?} cannot be an environment variable")).await);
         }
-        let directory = join(&shared.workspace(), script.directory.as_deref());
-        let mut spec = self.spec(shell.argv(&path), &env, directory, limit);
+        let mut spec = self.spec(program.argv, &env, program.directory, frame.limit());
         spec.write_files = files;
         spec.return_files = exchange.returned();
         let interpreter = Interpreter::new(allows_unsecure(&env));
-        let run = Run { step, frame, limit, interpreter: Some(interpreter) };
-        self.run_step(&run, &spec, |files| exchange.read(files)).await
+        boxed(|| self.run_step(frame, Some(interpreter), &spec, |files| exchange.read(files))).await
     }
 
     /// Runs a bare command.
     pub(super) async fn run_command(
         &mut self,
-        step: &PlannedStep,
         frame: &Frame,
         text: &str,
         directory: &str,
-        limit: Option<Duration>,
     ) -> Result<WorkEnd> {
         let argv = vec!["bash".to_owned(), "-c".to_owned(), text.to_owned()];
         let directory = join(&self.shared.workspace(), Some(directory));
-        let mut spec = self.spec(argv, &frame.env, directory, limit);
+        let mut spec = self.spec(argv, &frame.env, directory, frame.limit());
         spec.env = frame.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let run = Run { step, frame, limit, interpreter: None };
-        self.run_step(&run, &spec, |_| Written::default()).await
+        self.run_step(frame, None, &spec, |_| Written::default()).await
     }
 
     pub(super) fn spec(
         &self,
         argv: Vec<String>,
-        env: &indexmap::IndexMap<String, String>,
+        env: &IndexMap<String, String>,
         cwd: String,
         limit: Option<Duration>,
     ) -> ProcessSpec {
@@ -123,29 +136,23 @@ impl Job {
     /// Runs the process of a step, tells what it says, and takes over what it asked for.
     async fn run_step(
         &mut self,
-        run: &Run<'_>,
+        frame: &Frame,
+        interpreter: Option<Interpreter>,
         spec: &ProcessSpec,
         read: impl FnOnce(&[ReturnedFile]) -> Written,
     ) -> Result<WorkEnd> {
         let shared = Arc::clone(&self.shared);
-        let place = self.output_place(run.frame.number);
+        let place = self.output_place(frame.number);
         let masks = self.masks.clone();
-        let mut output = StepOutput::new(place, &*shared.observer, masks, run.interpreter.clone())
-            .with_debug(shared.shows_debug());
-        // A condition that asks for a hash nobody asked for before does not keep a step alive.
-        let contexts = self.contexts_when_cancelled(run.frame);
-        let hashes = self.hashes.clone();
-        let goes_on = || {
-            let functions = StepFunctions::new(Conclusion::Cancelled, &hashes);
-            run.step.condition.holds(&Scope::new(&contexts, &functions)).unwrap_or(false)
-        };
-        let (result, why) = self.watch(spec, &mut output, goes_on).await;
+        let mut output =
+            StepOutput::new(place, &*shared.observer, masks, interpreter).with_debug(shared.shows_debug());
+        let (result, why) = self.watch(spec, &mut output, &frame.holder).await;
         let end = match result {
             Ok(outcome) => {
                 self.has_event_file = true;
                 let written = read(&outcome.files);
                 output.drain().await;
-                Ok(tell(run, &outcome, written, output).await)
+                Ok(tell(frame, &outcome, written, output).await)
             }
             Err(error) => {
                 output.finish().await;
@@ -156,24 +163,18 @@ impl Job {
             self.interrupt(why).await;
         }
         let (outcome, exit_code, requests, written) = end?;
-        Ok(self.take_over(run, outcome, exit_code, requests, written).await)
+        Ok(self.take_over(frame, outcome, exit_code, requests, written).await)
     }
 
-    fn contexts_when_cancelled(&self, frame: &Frame) -> Object {
-        let mut contexts = frame.contexts.clone();
-        let job: Object = [("status", "cancelled")].into_iter().collect();
-        contexts.insert("job", job);
-        contexts
-    }
-
-    /// Runs a process; stops it when the job is to end, unless it goes on even then.
+    /// Runs a process; stops it when the job is to end, unless the step it belongs to goes on even then.
     pub(super) async fn watch(
         &mut self,
         spec: &ProcessSpec,
         output: &mut (dyn OutputSink + Send),
-        goes_on: impl Fn() -> bool + Send,
+        holder: &Holder,
     ) -> (Result<ProcessOutcome>, Option<Interruption>) {
         let stop = CancellationToken::new();
+        let goes_on = self.goes_on(holder);
         let Job { shared, place, clock, .. } = self;
         let run = shared.executor.run_process(place.session(), spec, output, &stop);
         tokio::pin!(run);
@@ -185,7 +186,7 @@ impl Job {
                 why = clock.interrupted() => {
                     if why != Interruption::Over {
                         seen = Some(why);
-                        if goes_on() {
+                        if goes_on {
                             continue;
                         }
                     }
@@ -199,7 +200,7 @@ impl Job {
     /// Takes what a step asked for over into the job.
     async fn take_over(
         &mut self,
-        run: &Run<'_>,
+        frame: &Frame,
         outcome: Conclusion,
         exit_code: Option<i32>,
         requests: Requests,
@@ -211,12 +212,14 @@ impl Job {
         env_file::add_paths(&mut self.paths, &written.paths);
         let mut outputs = requests.outputs;
         outputs.extend(written.outputs);
+        let mut state = requests.state;
+        state.extend(written.state);
         let summary = written.summary.map(|text| self.masks.mask(&text));
         if let Some(text) = summary.clone() {
-            let (job, step) = (self.ready.key.clone(), run.frame.number);
+            let (job, step) = (self.ready.key.clone(), frame.number);
             self.shared.observe(&RunEvent::Summary { job, step, text, at: Utc::now() }).await;
         }
-        WorkEnd { outcome, exit_code, outputs, annotations: requests.annotations, summary }
+        WorkEnd { outcome, exit_code, outputs, state, annotations: requests.annotations, summary }
     }
 
     /// Whether the guest has bash.
@@ -225,8 +228,8 @@ impl Job {
             return Ok(*known);
         }
         let argv = ["sh", "-c", "command -v bash"].map(str::to_owned).to_vec();
-        let spec = self.spec(argv, &indexmap::IndexMap::new(), "/".to_owned(), None);
-        let (result, why) = self.watch(&spec, &mut Nowhere, || false).await;
+        let spec = self.spec(argv, &IndexMap::new(), "/".to_owned(), None);
+        let (result, why) = self.watch(&spec, &mut Nowhere, &Holder::nobody()).await;
         if let Some(why) = why {
             self.interrupt(why).await;
         }
@@ -239,17 +242,9 @@ impl Job {
     }
 }
 
-/// A step whose process runs.
-struct Run<'a> {
-    step: &'a PlannedStep,
-    frame: &'a Frame,
-    limit: Option<Duration>,
-    interpreter: Option<Interpreter>,
-}
-
 /// Says how a process ended and what is wrong with what it left.
 async fn tell(
-    run: &Run<'_>,
+    frame: &Frame,
     outcome: &ProcessOutcome,
     written: Written,
     mut output: StepOutput<'_>,
@@ -258,7 +253,8 @@ async fn tell(
     let (mut conclusion, code) = match (outcome.stopped, outcome.exit) {
         (Some(StopReason::Cancelled), exit) => (Conclusion::Cancelled, exit.shell_code()),
         (Some(StopReason::Timeout), exit) => {
-            let limit = run.limit.map_or_else(|| "its time".to_owned(), |limit| format!("{limit:?}"));
+            let limit =
+                frame.holder.limit.map_or_else(|| "its time".to_owned(), |limit| format!("{limit:?}"));
             output
                 .annotate(error(format!("The step ran longer than its limit of {limit} and was stopped.")))
                 .await;
@@ -295,7 +291,7 @@ impl OutputSink for Nowhere {
 }
 
 /// GitHub: a `working-directory` is below the workspace unless it is absolute.
-fn join(workspace: &str, directory: Option<&str>) -> String {
+pub(super) fn join(workspace: &str, directory: Option<&str>) -> String {
     match directory {
         None | Some("." | "") => workspace.to_owned(),
         Some(directory) if directory.starts_with('/') => directory.to_owned(),
@@ -304,12 +300,12 @@ fn join(workspace: &str, directory: Option<&str>) -> String {
 }
 
 /// The first variable that no process can have.
-fn unusable(env: &indexmap::IndexMap<String, String>) -> Option<&str> {
+fn unusable(env: &IndexMap<String, String>) -> Option<&str> {
     let is_bad =
         |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
     env.iter().find(|(name, value)| is_bad(name, value)).map(|(name, _)| name.as_str())
 }
 
-fn allows_unsecure(env: &indexmap::IndexMap<String, String>) -> bool {
+fn allows_unsecure(env: &IndexMap<String, String>) -> bool {
     env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }

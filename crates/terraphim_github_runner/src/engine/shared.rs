@@ -5,6 +5,7 @@ use std::sync::Arc;
 use terraphim_actions::expr::{Object, Value};
 use terraphim_actions::mask::{MaskError, Masker};
 
+use super::action::Remotes;
 use super::call::Caller;
 use super::contexts::RunContexts;
 use super::event::{RunEvent, RunObserver};
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) masker: Masker,
     /// Who called the workflow that the jobs are in.
     pub(super) caller: Caller,
+    /// The actions of other repositories.
+    pub(super) remotes: Arc<Remotes>,
 }
 
 impl Shared {
@@ -48,6 +51,7 @@ impl Shared {
             observer,
             masker,
             caller: Caller::default(),
+            remotes: Arc::default(),
         })
     }
 

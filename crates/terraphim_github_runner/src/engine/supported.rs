@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use terraphim_actions::diagnostic::Diagnostic;
-use terraphim_actions::span::Span;
+use terraphim_actions::span::{Span, Spanned};
 use terraphim_actions::template::Template;
-use terraphim_actions::workflow::{Call, Job, Step, StepKind, Workflow};
+use terraphim_actions::workflow::{Call, Job, Step, StepKind, Uses, Workflow};
+
+use super::action::is_checkout;
 
 /// What is in the file and cannot be executed, in the order of the file.
 pub(super) fn unsupported(workflow: &Workflow) -> Vec<Diagnostic> {
@@ -87,20 +89,7 @@ impl Found<'_> {
         let file = step.condition.file;
         match &step.kind {
             StepKind::Run { .. } | StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) => {}
-            StepKind::Uses { uses, with } if is_own_checkout(uses, with.as_ref()) => {}
-            StepKind::Uses { uses, with } => {
-                let is_checkout = is_checkout(uses);
-                let span =
-                    if is_checkout { with.as_ref().map_or(uses.span, |with| with.span) } else { uses.span };
-                let key =
-                    if is_checkout { format!("with of {}", **uses) } else { format!("uses: {}", **uses) };
-                let hint = if is_checkout {
-                    "the working tree is in the workspace already: remove `with`"
-                } else {
-                    "use a `run` step that does the same"
-                };
-                self.add(file, span, &key, hint);
-            }
+            StepKind::Uses { uses, with } => self.uses(file, uses, with.as_ref()),
             StepKind::Parallel(steps) => {
                 for inner in steps {
                     match &inner.kind {
@@ -116,13 +105,21 @@ impl Found<'_> {
             }
         }
     }
-}
 
-fn is_checkout(uses: &str) -> bool {
-    uses.get(.."actions/checkout@".len()).is_some_and(|head| head.eq_ignore_ascii_case("actions/checkout@"))
-}
-
-/// Whether the step is a checkout of the workflow's own repository with nothing special about it.
-pub(super) fn is_own_checkout(uses: &str, with: Option<&Template>) -> bool {
-    is_checkout(uses) && with.is_none_or(|with| !with.is_expression() && with.entries().is_empty())
+    fn uses(&mut self, file: usize, uses: &Spanned<String>, with: Option<&Template>) {
+        let key = format!("uses: {}", uses.value);
+        match Uses::parse(uses) {
+            Some(parsed @ Uses::Remote { .. }) if is_checkout(&parsed) => {
+                if let Some(with) = with.filter(|with| with.is_expression() || !with.entries().is_empty()) {
+                    let hint = "the working tree is in the workspace already: remove `with`";
+                    self.add(file, with.span, &format!("with of {}", uses.value), hint);
+                }
+            }
+            Some(Uses::Docker(_)) => {
+                self.add(file, uses.span, &key, "no image of this version has a container engine");
+            }
+            // The parser refuses what has no known form.
+            Some(_) | None => {}
+        }
+    }
 }

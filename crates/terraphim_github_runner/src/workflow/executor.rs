@@ -74,6 +74,19 @@ pub trait CommandExecutor: Send + Sync {
         Err(GitHubRunnerError::Unsupported { operation: "upload files" })
     }
 
+    /// The same, and the processes of steps may read the files but not change them.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload), which the default calls.
+    async fn upload_read_only(
+        &self,
+        session: &Session,
+        guest_dir: &str,
+        tar: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
+        self.upload(session, guest_dir, tar).await
+    }
+
     /// Returns a path of the guest as a tar stream.
     ///
     /// # Errors

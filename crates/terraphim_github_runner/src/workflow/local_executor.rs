@@ -159,11 +159,17 @@ impl CommandExecutor for LocalCommandExecutor {
         guest_dir: &str,
         tar: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<()> {
-        let uploaded =
-            self.client(session)?.upload(guest_dir, self.user.as_deref(), SharedReader(tar.into())).await;
-        uploaded.map_err(|error| {
-            GitHubRunnerError::failed(format!("put files into {guest_dir} of VM {}", session.vm_id), error)
-        })
+        self.put(session, guest_dir, self.user.as_deref(), tar).await
+    }
+
+    /// The files are root's.
+    async fn upload_read_only(
+        &self,
+        session: &Session,
+        guest_dir: &str,
+        tar: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
+        self.put(session, guest_dir, None, tar).await
     }
 
     async fn download(
@@ -193,6 +199,19 @@ impl CommandExecutor for LocalCommandExecutor {
 }
 
 impl LocalCommandExecutor {
+    async fn put(
+        &self,
+        session: &Session,
+        guest_dir: &str,
+        owner: Option<&str>,
+        tar: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
+        let uploaded = self.client(session)?.upload(guest_dir, owner, SharedReader(tar.into())).await;
+        uploaded.map_err(|error| {
+            GitHubRunnerError::failed(format!("put files into {guest_dir} of VM {}", session.vm_id), error)
+        })
+    }
+
     fn mount(&self, mount: &Mount) -> ViewMount {
         let owner = |owner: &Option<String>| owner.clone().or_else(|| self.user.clone());
         match mount {

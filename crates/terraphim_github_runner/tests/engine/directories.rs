@@ -2,7 +2,8 @@
 //! `expected.json`: `report` is what the report must hold at least (lists of the same length, entry by entry), `error`
 //! part of the message of a workflow that is refused and `at` its line and column; `output` are texts that the log must
 //! hold, `notices` texts that must be said about the run, `lacks` texts that must be nowhere. `called/x.yml` is what
-//! jobs call as `./.github/workflows/x.yml`.
+//! jobs call as `./.github/workflows/x.yml`. `files` is the working tree; `repositories/OWNER/NAME/TAG` are repositories
+//! of actions that a git server on loopback has.
 
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,8 @@ async fn check(directory: &Path) -> Vec<String> {
     if directory.join("files").is_dir() {
         world = world.with_files(&directory.join("files"));
     }
+    let repositories = directory.join("repositories");
+    let _server = if repositories.is_dir() { Some(world.serve(&repositories).await) } else { None };
     apply(how, &mut world);
     let plan = load(directory, &text).map_err(|diagnostics| InvalidWorkflow { diagnostics });
     let result = match plan.and_then(|workflow| plan_workflow(&workflow)) {

@@ -57,10 +57,10 @@ impl HostExecutor {
     fn map(&self, session: &Session, view: Option<&str>, text: &str) -> String {
         let guest = format!("{}/", self.root.join("guest").display());
         let place = format!("{}/", self.root.join("views").join(&session.vm_id).display());
-        match view {
-            Some(view) => text.replace(&guest, &format!("{place}{view}/")),
-            None => text.to_owned(),
-        }
+        let Some(view) = view else { return text.to_owned() };
+        let (own, actions) = (format!("{place}{view}/"), "workspace/_actions/");
+        // What no view has for itself is the same in all of them.
+        text.replace(&guest, &own).replace(&format!("{own}{actions}"), &format!("{guest}{actions}"))
     }
 
     fn command(&self, session: &Session, spec: &ProcessSpec) -> Command {

@@ -6,6 +6,9 @@
 mod cancel;
 mod directories;
 mod flow;
+#[path = "../support/git_server.rs"]
+mod git_server;
 mod host;
+mod remote;
 mod services;
 mod world;

@@ -99,3 +99,24 @@ async fn services_that_fail_are_a_fault_of_the_infrastructure() {
     let error = world.run(WORKFLOW).await.unwrap_err();
     assert!(format!("{error:?}").contains("open services"), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_get_the_runtime_token_and_the_steps_in_them_do_not() {
+    let mut world = World::new();
+    let services = Arc::new(Noting::default());
+    world.inputs.services = Some(Arc::clone(&services) as _);
+    let files = world.directory.path().join("files/both/node");
+    std::fs::create_dir_all(&files).unwrap();
+    let steps = "[{uses: ./both/node}, {shell: sh, run: 'env | grep ^ACTIONS_ || echo none in the step'}]";
+    let composite = format!("runs: {{using: composite, steps: {steps}}}\n");
+    std::fs::write(files.join("../action.yml"), composite).unwrap();
+    std::fs::write(files.join("action.yml"), "runs: {using: node20, main: main.js}\n").unwrap();
+    std::fs::write(files.join("main.js"), "console.log(process.env.ACTIONS_RUNTIME_TOKEN);\n").unwrap();
+    let files = world.directory.path().join("files");
+    let mut world = world.with_files(&files);
+    let workflow = "on: push\njobs:\n  a: {runs-on: linux, steps: [uses: ./both]}\n";
+    let report = world.run(workflow).await.unwrap();
+    assert_eq!(report.conclusion, RunConclusion::Success, "{}", world.recorder.everything());
+    let output = world.recorder.output();
+    assert!(output.contains("a-runtime-token\n") && output.contains("none in the step\n"), "{output}");
+}

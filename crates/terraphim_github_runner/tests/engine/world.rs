@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use terraphim_actions::workflow::Workflow;
+use terraphim_github_runner::action::{ActionStore, Source};
 use terraphim_github_runner::engine::{
     EmptyWorkspace, EngineError, Plan, RunEvent, RunInputs, RunObserver, RunReport, Timing, WorkspaceSource,
     plan_workflow, run,
@@ -16,6 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::git_server::{GitServer, Habits, make_repositories};
 use crate::host::{HostExecutor, Provider};
 
 /// Remembers everything that it is told.
@@ -107,6 +109,17 @@ impl World {
     pub(crate) fn with_files(mut self, files: &Path) -> World {
         self.inputs.workspace = Arc::new(Files(files.to_owned()));
         self
+    }
+
+    /// Serves repositories of actions, and takes the actions of the run from there.
+    pub(crate) async fn serve(&mut self, repositories: &Path) -> GitServer {
+        let made = self.directory.path().join("repositories");
+        make_repositories(repositories, &made);
+        let server = GitServer::start(&made, Habits::default()).await;
+        let store = ActionStore::new(self.directory.path().join("actions"));
+        let source = Source::Url(server.url.clone());
+        self.inputs.actions = Some(Arc::new(store.with_sources(vec![source])));
+        server
     }
 
     pub(crate) async fn run_plan(&mut self, plan: Plan) -> Result<RunReport, EngineError> {

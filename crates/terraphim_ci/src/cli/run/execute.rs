@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use chrono::Utc;
 use terraphim_github_runner::{
     SessionManagerConfig,
+    action::ActionStore,
     engine::{self, EngineError, Layout, Plan, RunInputs, RunReport},
     session::{LocalVmProvider, SessionManager},
     store::{NewRun, RunId, RunStore, StoreObserver, StoredConclusion},
@@ -248,6 +249,7 @@ fn inputs(
     inputs.isolation = request.isolation.into();
     inputs.parallelism = request.parallel.max(1);
     inputs.vm_types = config.labels(&request.vm_type);
+    inputs.actions = Some(Arc::new(ActionStore::new(context.host.paths().data().join("actions"))));
     let home = if user == "root" { "/root".to_owned() } else { format!("/home/{user}") };
     inputs.layout = Layout { home, user: Some(user.to_owned()), ..Layout::default() };
     Ok(inputs)

@@ -97,7 +97,7 @@ fn add_job(text: &mut String, plan: &Plan, job: &PlannedJob, depth: usize) {
         let what = match &step.work {
             Work::Script { run, .. } => run.literal_text().unwrap_or_default().into_owned(),
             Work::Command { text, .. } => text.clone(),
-            Work::Checkout { uses } => uses.clone(),
+            Work::Action(action) => action.text.clone(),
             Work::Wait { .. } | Work::WaitAll => "wait".to_owned(),
             Work::Cancel { .. } => "cancel".to_owned(),
         };

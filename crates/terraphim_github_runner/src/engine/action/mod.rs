@@ -1,0 +1,31 @@
+//! Actions: what a step with `uses` does.
+//!
+//! ```text
+//! load      action.yml -> Loaded
+//! remote    those of other repositories: before the VM starts
+//! inputs    `with` and defaults -> texts
+//! run       the stages of an action: pre, main, post
+//! node, composite, docker, checkout: one kind each
+//! ```
+
+mod checkout;
+mod composite;
+mod docker;
+mod inputs;
+mod load;
+mod node;
+mod remote;
+mod run;
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
+pub(super) use checkout::is_checkout;
+pub(super) use load::Loaded;
+pub(super) use node::Nodes;
+pub(super) use remote::{Remotes, prepare};
+pub(super) use run::Post;
+
+/// What actions keep for their later stages, by the path of the step that uses the action.
+pub(super) type States = HashMap<String, IndexMap<String, String>>;

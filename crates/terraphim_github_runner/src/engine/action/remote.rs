@@ -1,0 +1,214 @@
+//! Actions of other repositories: found and read on the host before the VM starts, put into the guest when a job needs
+//! them.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use terraphim_actions::action::{Action, Runs};
+use terraphim_actions::diagnostic::Diagnostic;
+use terraphim_actions::workflow::{StepKind, Uses};
+
+use super::checkout::is_answered;
+use super::load::{Loaded, parse};
+use crate::action::{ActionError, ActionReference, ActionStore, Fetched, Manifest};
+use crate::engine::error::{EngineError, InvalidWorkflow};
+use crate::engine::level::{MAX_DEPTH, Origin};
+use crate::engine::place::Place;
+use crate::engine::plan::{PlannedAction, PlannedJob, Work};
+use crate::engine::shared::Shared;
+use crate::error::{GitHubRunnerError, Result, chain};
+
+/// An action of a repository, with its commit in the cache.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) loaded: Arc<Loaded>,
+    reference: ActionReference,
+    fetched: Fetched,
+    /// Where its repository is put.
+    root: String,
+}
+
+/// The actions of repositories that a run knows so far, by [`ActionReference::key`].
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Remotes(Mutex<HashMap<String, Arc<Remote>>>);
+
+impl Remotes {
+    pub(super) fn get(&self, reference: &ActionReference) -> Option<Arc<Remote>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&reference.key()).cloned()
+    }
+
+    fn add(&self, remote: Arc<Remote>) {
+        let key = remote.reference.key();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, remote);
+    }
+}
+
+/// Why an action cannot be used.
+pub(super) struct Unusable {
+    pub(super) message: String,
+    hint: Option<&'static str>,
+}
+
+impl From<ActionError> for Unusable {
+    fn from(error: ActionError) -> Self {
+        Unusable { message: chain(&error), hint: error.hint() }
+    }
+}
+
+impl Unusable {
+    fn new(message: String) -> Unusable {
+        Unusable { message, hint: None }
+    }
+
+    fn used_by(self, user: &ActionReference) -> Unusable {
+        Unusable { message: format!("{user} uses what cannot be used: {}", self.message), hint: self.hint }
+    }
+}
+
+/// Finds and reads the actions of other repositories that the jobs of a run use, and those that these use. Says which
+/// commits they are.
+pub(in crate::engine) async fn prepare<'a>(
+    shared: &Shared,
+    jobs: impl Iterator<Item = &'a PlannedJob>,
+) -> Result<Vec<String>, EngineError> {
+    let mut diagnostics = Vec::new();
+    let mut seen = HashSet::new();
+    let mut notices = Vec::new();
+    for action in jobs.flat_map(|job| &job.steps).filter_map(|step| match &step.work {
+        Work::Action(action) => Some(action),
+        _ => None,
+    }) {
+        let Some(reference) = wanted(shared, &action.uses) else { continue };
+        match find(shared, &reference, 1).await {
+            Ok(remote) => {
+                if seen.insert(reference.key()) {
+                    notices.push(format!("{reference} is commit {}", remote.fetched.commit));
+                }
+            }
+            Err(unusable) => diagnostics.push(diagnostic(shared, action, unusable)),
+        }
+    }
+    if diagnostics.is_empty() { Ok(notices) } else { Err(InvalidWorkflow { diagnostics }.into()) }
+}
+
+fn diagnostic(shared: &Shared, action: &PlannedAction, unusable: Unusable) -> Diagnostic {
+    let file = shared.plan.files.get(action.file).cloned().unwrap_or_else(|| Arc::from(""));
+    let error = Diagnostic::error(&file, action.span, format!("`uses`: {}", unusable.message));
+    match unusable.hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// The action of a repository that has to be fetched for `uses`.
+pub(super) fn wanted(shared: &Shared, uses: &Uses) -> Option<ActionReference> {
+    ActionReference::of(uses).filter(|_| !is_answered(shared, uses))
+}
+
+type Finding<'a> = Pin<Box<dyn Future<Output = Result<Arc<Remote>, Unusable>> + Send + 'a>>;
+
+/// Finds an action and those that it uses. Boxed, because they may use others too.
+pub(super) fn find<'a>(shared: &'a Shared, reference: &'a ActionReference, depth: usize) -> Finding<'a> {
+    Box::pin(async move {
+        if let Some(known) = shared.remotes.get(reference) {
+            return Ok(known);
+        }
+        let Some(store) = &shared.inputs.actions else {
+            return Err(Unusable::new(format!(
+                "{reference} cannot be fetched: this run has no source of actions"
+            )));
+        };
+        let remote = Arc::new(read(shared, store, reference).await?);
+        // Before those that it uses: one that uses itself is no reason to go on for ever.
+        shared.remotes.add(Arc::clone(&remote));
+        for used in used_by(shared, &remote) {
+            if depth > MAX_DEPTH {
+                return Err(Unusable::new(format!(
+                    "composite actions are nested deeper than {MAX_DEPTH} at {reference}"
+                )));
+            }
+            match used {
+                Ok(used) => {
+                    find(shared, &used, depth + 1).await.map_err(|error| error.used_by(reference))?;
+                }
+                Err(text) => return Err(Unusable::new(text).used_by(reference)),
+            }
+        }
+        Ok(remote)
+    })
+}
+
+async fn read(shared: &Shared, store: &ActionStore, reference: &ActionReference) -> Result<Remote, Unusable> {
+    tracing::info!("fetching {reference}");
+    let fetched = store.fetch(reference).await?;
+    let action = match store.manifest(reference, &fetched).await? {
+        Manifest::File { name, text } => (name, text),
+        Manifest::Dockerfile => return Err(Unusable::new(super::docker::no_engine(&reference.to_string()))),
+    };
+    let (name, text) = action;
+    let file: Arc<str> = Arc::from(format!("{reference}/{name}"));
+    let action = parse(&text, &file).map_err(Unusable::new)?;
+    if matches!(action.runs, Runs::Docker(_)) {
+        return Err(Unusable::new(super::docker::no_engine(&reference.to_string())));
+    }
+    let root = shared.inputs.layout.action_root(&reference.full_name(), &reference.reference);
+    let directory =
+        if reference.path.is_empty() { root.clone() } else { format!("{root}/{}", reference.path) };
+    let origin = Origin {
+        repository: reference.full_name(),
+        reference: reference.reference.clone(),
+        root: root.clone(),
+    };
+    let loaded = Loaded { action, file, directory, origin: Some(origin) };
+    Ok(Remote { loaded: Arc::new(loaded), reference: reference.clone(), fetched, root })
+}
+
+/// What a composite action uses of other repositories, or of its own; a text for what can never run.
+fn used_by(shared: &Shared, remote: &Remote) -> Vec<Result<ActionReference, String>> {
+    uses_of(&remote.loaded.action)
+        .filter_map(|uses| match uses {
+            Uses::SameRepository(path) => Some(Ok(ActionReference { path, ..remote.reference.clone() })),
+            Uses::Docker(image) => Some(Err(super::docker::no_engine(&format!("docker://{image}")))),
+            uses => wanted(shared, &uses).map(Ok),
+        })
+        .collect()
+}
+
+/// What the steps of a composite action use.
+pub(super) fn uses_of(action: &Action) -> impl Iterator<Item = Uses> + '_ {
+    let steps = match &action.runs {
+        Runs::Composite(steps) => steps.as_slice(),
+        _ => &[],
+    };
+    steps.iter().filter_map(|step| match &step.kind {
+        StepKind::Uses { uses, .. } => Uses::parse(uses),
+        _ => None,
+    })
+}
+
+/// Puts an action and those that it uses into the guest, each repository once for each VM.
+pub(super) async fn put(shared: &Shared, place: &Place, remote: &Arc<Remote>) -> Result<()> {
+    let Some(store) = &shared.inputs.actions else { return Ok(()) };
+    // Held over the upload: whoever comes second waits until it is there.
+    let mut there = place.actions.lock().await;
+    let mut open = vec![Arc::clone(remote)];
+    let mut seen = HashSet::new();
+    while let Some(remote) = open.pop() {
+        if !seen.insert(remote.reference.key()) {
+            continue;
+        }
+        if !there.contains(&remote.root) {
+            let failed = |error: ActionError| {
+                GitHubRunnerError::failed(format!("read {} from the cache", remote.reference), error)
+            };
+            let tar = store.archive(&remote.fetched).await.map_err(failed)?;
+            shared.executor.upload_read_only(place.session(), &remote.root, Box::new(tar)).await?;
+            there.insert(remote.root.clone());
+        }
+        let used = used_by(shared, &remote).into_iter().flatten();
+        open.extend(used.filter_map(|used| shared.remotes.get(&used)));
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+const fs = require("fs");
+const name = process.env.INPUT_NAME;
+fs.appendFileSync(process.env.GITHUB_STATE, `kept=${name} kept\n`);
+console.log(`::save-state name=old way::${name}`);
+fs.appendFileSync(process.env.GITHUB_OUTPUT, `result<<END\n${name}\nresult\nEND\n`);
+fs.appendFileSync(process.env.GITHUB_ENV, `LATER=${name} later\n`);
+const bin = `${process.env.RUNNER_TEMP}/bin-${name}`;
+fs.mkdirSync(bin);
+fs.writeFileSync(`${bin}/tool`, `#!/bin/sh\necho tool of ${name}\n`, { mode: 0o755 });
+fs.appendFileSync(process.env.GITHUB_PATH, `${bin}\n`);

@@ -1,0 +1,1 @@
+console.log("runs on " + (process.versions.node.split(".")[0] >= 20));

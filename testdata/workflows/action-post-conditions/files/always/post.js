@@ -1,0 +1,1 @@
+console.log('post always of ' + process.env.GITHUB_JOB);

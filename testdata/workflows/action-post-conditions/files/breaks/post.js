@@ -1,0 +1,1 @@
+console.log('post of what failed'); process.exit(4);

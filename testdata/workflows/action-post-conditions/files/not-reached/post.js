@@ -1,0 +1,1 @@
+console.log('post not-reached of ' + process.env.GITHUB_JOB);

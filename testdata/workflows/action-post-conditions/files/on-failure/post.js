@@ -1,0 +1,1 @@
+console.log('post on-failure of ' + process.env.GITHUB_JOB);

@@ -1,0 +1,3 @@
+const lib = require("../../lib");
+console.log(`v2 greets ${process.env.INPUT_WHO}: ${lib.name} of ${process.env.GITHUB_ACTION_REPOSITORY}@${process.env.GITHUB_ACTION_REF}`);
+require("fs").appendFileSync(process.env.GITHUB_OUTPUT, "version=2\n");
