@@ -107,7 +107,7 @@ async fn actions_get_the_runtime_token_and_the_steps_in_them_do_not() {
     world.inputs.services = Some(Arc::clone(&services) as _);
     let files = world.directory.path().join("files/both/node");
     std::fs::create_dir_all(&files).unwrap();
-    let steps = "[{uses: ./both/node}, {shell: sh, run: 'env | grep ^ACTIONS_ || echo none in the step'}]";
+    let steps = "[{uses: ./both/node}, {shell: sh, run: 'env | grep RUNTIME || echo none in the step'}]";
     let composite = format!("runs: {{using: composite, steps: {steps}}}\n");
     std::fs::write(files.join("../action.yml"), composite).unwrap();
     std::fs::write(files.join("action.yml"), "runs: {using: node20, main: main.js}\n").unwrap();
