@@ -12,7 +12,7 @@ use terraphim_github_runner::engine::VmTypes;
 use terraphim_vm::{Limits, Network, VmSpec};
 use thiserror::Error;
 
-use crate::api::Settings;
+use crate::{api::Settings, services};
 
 /// A configuration file is wrong.
 #[derive(Debug, Error)]
@@ -30,6 +30,12 @@ pub(crate) enum ConfigError {
     /// A label names a VM type that does not exist.
     #[error("{}: runs-on.{label} names the VM type `{vm_type}`, which does not exist", path.display())]
     NoVmType { path: PathBuf, label: String, vm_type: String },
+    /// A value makes no sense.
+    #[error("{}: {key}: {message}", path.display())]
+    Value { path: PathBuf, key: String, message: String },
+    /// A repository must not decide this.
+    #[error("{}: [{key}] is the host's to decide: put it into ~/.config/tci/config.toml", path.display())]
+    NotYours { path: PathBuf, key: &'static str },
 }
 
 /// One file.
@@ -39,6 +45,7 @@ struct File {
     vm_types: BTreeMap<String, VmType>,
     runs_on: BTreeMap<String, String>,
     serve: Option<Settings>,
+    services: Option<services::Settings>,
 }
 
 /// A kind of VM. What is absent is as in `default`.
@@ -96,6 +103,8 @@ pub(crate) struct Config {
     runs_on: BTreeMap<String, String>,
     /// What `tci serve` allows.
     pub(crate) serve: Settings,
+    /// What the services for jobs allow.
+    pub(crate) services: services::Settings,
 }
 
 impl Default for Config {
@@ -103,19 +112,24 @@ impl Default for Config {
         // The two names that clients of earlier VM hosts ask for; here they are the default by another name.
         let names = ["default", "bionic-test", "focal"];
         let vm_types = names.into_iter().map(|name| (name.to_owned(), VmType::default())).collect();
-        Config { vm_types, runs_on: BTreeMap::new(), serve: Settings::default() }
+        Config {
+            vm_types,
+            runs_on: BTreeMap::new(),
+            serve: Settings::default(),
+            services: services::Settings::default(),
+        }
     }
 }
 
 impl Config {
     /// The user's configuration and that of the repository at `root`.
     pub(crate) fn load(root: Option<&Path>) -> Result<Config, ConfigError> {
-        let user = user_directory().map(|dir| dir.join("tci/config.toml"));
-        let files = user.into_iter().chain(root.map(|root| root.join("tci.toml")));
+        let user = user_directory().map(|dir| (dir.join("tci/config.toml"), true));
+        let files = user.into_iter().chain(root.map(|root| (root.join("tci.toml"), false)));
         let mut config = Config::default();
-        for path in files {
+        for (path, is_users) in files {
             match fs::read_to_string(&path) {
-                Ok(text) => config.add(&path, &text)?,
+                Ok(text) => config.add(&path, &text, is_users)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(ConfigError::Read { path, source }),
             }
@@ -123,7 +137,7 @@ impl Config {
         Ok(config)
     }
 
-    fn add(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+    fn add(&mut self, path: &Path, text: &str, is_users: bool) -> Result<(), ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
         for (name, vm_type) in file.vm_types {
             let merged =
@@ -138,6 +152,20 @@ impl Config {
         }
         if let Some(serve) = file.serve {
             self.serve = serve;
+        }
+        if let Some(services) = file.services {
+            // Its caches are read by other repositories' owners, and its issuer speaks for the whole host.
+            if !is_users {
+                return Err(ConfigError::NotYours { path: path.to_owned(), key: "services" });
+            }
+            if let Some((key, message)) = services.problem() {
+                return Err(ConfigError::Value {
+                    path: path.to_owned(),
+                    key: format!("services.{key}"),
+                    message,
+                });
+            }
+            self.services = services;
         }
         Ok(())
     }
@@ -175,7 +203,7 @@ mod tests {
 
     fn with(text: &str) -> Result<Config, ConfigError> {
         let mut config = Config::default();
-        config.add(Path::new("tci.toml"), text).map(|()| config)
+        config.add(Path::new("tci.toml"), text, true).map(|()| config)
     }
 
     #[test]
@@ -203,12 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_does_not_decide_about_the_host() {
+        let mut config = Config::default();
+        let error = config.add(Path::new("tci.toml"), "[services]\ncache-quota-mib = 1\n", false);
+        assert!(error.unwrap_err().to_string().contains("config.toml"));
+    }
+
+    #[test]
     fn mistakes_name_file_line_and_key() {
         for (text, want) in [
             ("[vm-types.big]\nimag = 'x'\n", "tci.toml:2:1: unknown field `imag`"),
             ("\n[vm-types.big]\ncpus = 'two'\n", "tci.toml:3:8: invalid type"),
             ("[vm-type.big]\n", "tci.toml:1:2: unknown field `vm-type`"),
             ("a = \n", "tci.toml:1:"),
+            ("[services]\nissuer = 'ci'\n", "tci.toml: services.issuer: `ci` is no address"),
+            ("[services]\ncache-quota = 1\n", "tci.toml:2:1: unknown field `cache-quota`"),
             ("[runs-on]\ngpu = 'none'\n", "tci.toml: runs-on.gpu names the VM type `none`"),
         ] {
             let error = with(text).unwrap_err().to_string();

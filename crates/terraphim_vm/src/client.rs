@@ -20,11 +20,11 @@ use crate::{
     Exec, Paths, VmError, VmId,
     protocol::{
         call,
-        message::{AgentInfo, ExecRequest, TerminalSize, View},
+        message::{AgentInfo, ExecRequest, ForwardListening, TerminalSize, View},
     },
     supervisor::{
-        EXEC_ID_HEADER, ExecutionInfo, NewSnapshot, OUTPUT_OFFSET_QUERY, Rollback, SignalRequest, Snapshot,
-        StopOptions, StopReport, VmStatus,
+        EXEC_ID_HEADER, ExecutionInfo, ForwardTarget, NewForward, NewSnapshot, OUTPUT_OFFSET_QUERY, Rollback,
+        SignalRequest, Snapshot, StopOptions, StopReport, VmStatus,
     },
 };
 
@@ -47,6 +47,28 @@ pub struct VmClient {
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     pub(crate) connection: AbortOnDropHandle<()>,
+}
+
+/// A port in the guest that leads to the host. Dropping it closes the port.
+#[derive(Debug)]
+pub struct VmForward {
+    port: u16,
+    body: Incoming,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl VmForward {
+    /// The port on 127.0.0.1 of the guest.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns when the port is closed from the other side: the guest was set back, or is gone.
+    pub async fn ended(&mut self) {
+        // Nothing more is ever said.
+        while let Some(Ok(_)) = self.body.frame().await {}
+    }
 }
 
 impl VmClient {
@@ -219,6 +241,23 @@ impl VmClient {
     /// The supervisor cannot be reached.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>, VmError> {
         self.json("list snapshots", Method::GET, "/v1/snapshots", empty()).await
+    }
+
+    /// Lets processes of the guest reach a listener of the host: at `port` of the guest's loopback interface, 0 for any
+    /// that is free. Works without a network.
+    ///
+    /// # Errors
+    /// The port is taken in the guest, or `target` is not on this host.
+    pub async fn forward(&self, port: u16, target: &ForwardTarget) -> Result<VmForward, VmError> {
+        let new = NewForward { port, target: target.clone() };
+        let answer = self.send("forward", Method::POST, call::FORWARDS, full(&new)).await?;
+        let Answer { mut response, connection } = answer;
+        let line = response.body_mut().frame().await.transpose();
+        let line = line.map_err(|error| self.broken("forward", error))?;
+        let line = line.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        let listening: ForwardListening =
+            serde_json::from_slice(&line).map_err(|error| self.broken("forward", error))?;
+        Ok(VmForward { port: listening.port, body: response.into_body(), _connection: connection })
     }
 
     pub(crate) async fn output(&self, exec: &str, offset: u64) -> Result<Answer, VmError> {

@@ -27,7 +27,7 @@ mod watch;
 pub use terraphim_vm_protocol as protocol;
 
 pub use cgroup::{LimitsReport, limits_support};
-pub use client::VmClient;
+pub use client::{VmClient, VmForward};
 pub use driver::{accelerator::Accelerator, qmp::QmpError};
 pub use error::VmError;
 pub use events::{Events, VmEvent};
@@ -41,4 +41,4 @@ pub use process::{ProcessId, Signalled};
 pub use registry::{EndReason, VmEnd, VmRecord, VmState};
 pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Mount, Network, SpecProblem, VmSpec, host_memory_mib};
 pub use ssh::SshKeys;
-pub use supervisor::{Snapshot, StopOptions, StopReport, StopStep, SupervisorArgs};
+pub use supervisor::{ForwardTarget, Snapshot, StopOptions, StopReport, StopStep, SupervisorArgs};

@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    boot, kmsg, link::Link, port::Port, reaper::Reaper, server, tree::Groups, view::Views, worker::Workers,
+    boot, forward::Forwards, kmsg, link::Link, port::Port, reaper::Reaper, server, tree::Groups, view::Views,
+    worker::Workers,
 };
 
 /// What this process may do.
@@ -39,6 +40,7 @@ pub(crate) struct Agent {
     pub(crate) groups: Option<Arc<Groups>>,
     pub(crate) views: Rc<Views>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) forwards: Forwards,
     /// What went wrong during start-up without ending it.
     pub(crate) warnings: Vec<String>,
     /// Whether this process is to end as soon as everything has been said.
@@ -53,6 +55,7 @@ impl Agent {
             groups: groups.map(Arc::new),
             views: Rc::default(),
             workers: Arc::new(Workers::new()?),
+            forwards: Forwards::default(),
             warnings,
             ending: watch::Sender::new(false),
         }))

@@ -11,6 +11,7 @@
 //! | [`calls`] | the small calls, one file each |
 //! | [`exec`] | one process: start, streams, end |
 //! | [`files`] | tar streams in and out |
+//! | [`forward`] | connections from the guest to the host |
 //! | [`reaper`], [`tree`] | zombies; killing everything a process started |
 //! | [`worker`] | threads for what blocks or enters a view |
 
@@ -20,6 +21,7 @@ mod boot;
 mod calls;
 mod exec;
 mod files;
+mod forward;
 mod kmsg;
 mod link;
 mod port;

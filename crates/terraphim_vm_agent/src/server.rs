@@ -16,7 +16,7 @@ use crate::{
     body::{self, Refusal},
     calls,
     exec::exec,
-    files,
+    files, forward,
 };
 
 /// What a stream may have under way towards us: more than one largest frame of `exec`, so that one always completes.
@@ -72,6 +72,10 @@ async fn answer(agent: Rc<Agent>, request: Request<RecvStream>, respond: SendRes
         (&Method::POST, call::EXEC) => return exec(agent, body, respond).await,
         (&Method::GET, call::FILES) => return files::download(agent, head.uri.query(), respond).await,
         (&Method::PUT, call::FILES) => files::upload(agent, head.uri.query(), &mut body).await,
+        (&Method::POST, call::FORWARDS) => return forward::listen(agent, &mut body, respond).await,
+        (&Method::POST, path) if path.starts_with(call::FORWARDS) => {
+            return forward::carry(&agent, path, body, respond).await;
+        }
         (&Method::GET, call::INFO) => calls::info::info(&agent),
         (&Method::POST, call::CONFIGURE) => calls::configure::configure(&agent, &mut body).await,
         (&Method::POST, call::SHUTDOWN) => match calls::shutdown::prepare(&mut body).await {

@@ -16,6 +16,12 @@ pub const VIEWS: &str = "/v1/views";
 pub const EXEC: &str = "/v1/exec";
 /// `PUT` or `GET` with a [`FilesQuery`]: a tar stream in or out.
 pub const FILES: &str = "/v1/files";
+/// `POST` [`Forward`](crate::message::Forward): the guest listens on a port of its loopback interface. The answer is
+/// lines of JSON: first [`ForwardListening`](crate::message::ForwardListening), then a
+/// [`ForwardAccepted`](crate::message::ForwardAccepted) for each connection; cancelling it ends the port and all its
+/// connections. `POST` `/v1/forwards/{connection}`: one accepted connection; the request's body is what the process in
+/// the guest reads, the answer's body what it writes, and each ends by itself.
+pub const FORWARDS: &str = "/v1/forwards";
 /// `POST` [`Shutdown`](crate::message::Shutdown): answers 200 when the guest begins to end.
 pub const SHUTDOWN: &str = "/v1/shutdown";
 

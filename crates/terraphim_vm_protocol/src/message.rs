@@ -214,6 +214,28 @@ pub enum ExecFailure {
     Resources,
 }
 
+/// A port of the guest's loopback interface whose connections go to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The port, on 127.0.0.1; 0 for any that is free.
+    #[serde(default)]
+    pub port: u16,
+}
+
+/// The guest listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardListening {
+    /// The port.
+    pub port: u16,
+}
+
+/// A process in the guest has connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardAccepted {
+    /// Names the connection; no other of this agent has the number.
+    pub connection: u64,
+}
+
 /// How the guest is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shutdown {

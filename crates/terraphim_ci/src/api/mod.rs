@@ -13,6 +13,7 @@ mod error;
 mod execute;
 mod files;
 mod history;
+mod issuer;
 mod openapi;
 mod resume;
 mod running;

@@ -54,6 +54,13 @@ const PUT_FILES: Operation = Operation {
 const OPERATIONS: &[Operation] = &[
     get("/health", "A sign of life; needs no token.", "Health", &[]),
     get("/openapi.json", "This document; needs no token.", "Document", &[]),
+    get(
+        "/.well-known/openid-configuration",
+        "The issuer of identity tokens; needs no token.",
+        "Document",
+        &[404],
+    ),
+    get("/.well-known/jwks", "The keys that verify identity tokens; needs no token.", "Document", &[404]),
     get("/api/vms", "The caller's VMs.", "Vms", &[]),
     post("/api/vms", "Make and start a VM.", Some("NewVm"), "Vm", &[400, 409, 413, 429]),
     get("/api/vms/{id}", "One VM, by id or name. It is `running` as soon as commands can run.", "Vm", &[404]),

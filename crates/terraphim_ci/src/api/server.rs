@@ -18,7 +18,7 @@ use super::{
     Api,
     calls::{now_ms, time_text},
     error::ApiError,
-    execute, files, history, openapi, resume, snapshots, stream, vms,
+    execute, files, history, issuer, openapi, resume, snapshots, stream, vms,
 };
 use crate::{
     exit::Exit,
@@ -75,6 +75,8 @@ fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/openapi.json", get(document))
+        .route("/.well-known/openid-configuration", get(issuer::configuration))
+        .route("/.well-known/jwks", get(issuer::keys))
         .route("/api/vms", get(vms::list).post(vms::create))
         .route("/api/vms/{id}", get(vms::get).delete(vms::delete))
         .route("/api/vms/{id}/start", post(vms::start))

@@ -1,5 +1,7 @@
 //! The command line: one file per command.
 
+mod artifact;
+mod cache;
 mod check;
 mod diagnostic;
 mod doctor;
@@ -66,6 +68,10 @@ enum Command {
     Rerun(rerun::RerunArgs),
     /// Show recorded runs.
     Runs(runs::RunsArgs),
+    /// Handle artifacts, which jobs left.
+    Artifact(artifact::ArtifactArgs),
+    /// Handle caches, which jobs share.
+    Cache(cache::CacheArgs),
     /// Handle virtual machines.
     Vm(vm::VmArgs),
     /// Handle images, from which virtual machines start.
@@ -110,6 +116,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::main(args, global),
         Command::Rerun(args) => rerun::main(args, global),
         Command::Runs(args) => runs::main(args, global),
+        Command::Artifact(args) => artifact::main(args, global),
+        Command::Cache(args) => cache::main(args, global),
         Command::Vm(args) => vm::main(args, global),
         Command::Image(args) => image::main(args, global),
         Command::Serve(args) => serve::main(args, global),

@@ -7,3 +7,4 @@ mod fixture;
 mod plan;
 mod refusals;
 mod runs;
+mod services;

@@ -18,13 +18,13 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    AgentError, AgentExec, AgentInput,
+    AgentConnection, AgentError, AgentExec, AgentForward, AgentInput,
     exec::{Sender, send},
 };
 use crate::protocol::{
     GENERATION, call,
     handshake::{HELLO, READY, Scanner, message},
-    message::{AgentInfo, Configure, ExecRequest, Shutdown, View},
+    message::{AgentInfo, Configure, ExecRequest, Forward, ForwardAccepted, Shutdown, View},
 };
 
 /// What one stream may have under way: bulk output is limited by the guest, not by waiting for us.
@@ -218,6 +218,29 @@ impl AgentClient {
             let chunk = next_chunk("download", &mut body).await?;
             Ok(chunk.map(|chunk| (chunk, body)))
         }))
+    }
+
+    /// Lets processes of the guest connect to a port of its loopback interface.
+    ///
+    /// # Errors
+    /// The port is taken, or the agent does not know how.
+    pub async fn forward(&self, forward: Forward) -> Result<AgentForward, AgentError> {
+        let (response, mut body) = self.open("forward", Method::POST, call::FORWARDS, false).await?;
+        let broken = |source| AgentError::Broken { call: "forward", source };
+        body.send_data(json(&forward), true).map_err(broken)?;
+        let begun = async { AgentForward::begin(begin("forward", response).await?).await };
+        within_limit("forward", begun).await
+    }
+
+    /// Takes up a connection that an [`AgentForward`] announced.
+    ///
+    /// # Errors
+    /// It does not wait any more.
+    pub async fn forwarded(&self, accepted: ForwardAccepted) -> Result<AgentConnection, AgentError> {
+        let path = format!("{}/{}", call::FORWARDS, accepted.connection);
+        let (response, sender) = self.open("forwarded", Method::POST, &path, false).await?;
+        let receiver = within_limit("forwarded", begin("forwarded", response)).await?;
+        Ok(AgentConnection::new(receiver, sender))
     }
 
     /// A call whose answer comes at once and is small.

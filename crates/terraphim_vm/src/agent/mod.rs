@@ -3,7 +3,9 @@
 mod client;
 mod error;
 mod exec;
+mod forward;
 
 pub use client::AgentClient;
 pub use error::AgentError;
 pub use exec::{AgentExec, AgentInput};
+pub use forward::{AgentConnection, AgentForward};

@@ -22,8 +22,9 @@ use tokio_util::task::TaskTracker;
 
 pub use super::executions::ExecutionInfo;
 use super::{
-    StopOptions,
+    NewForward, StopOptions,
     executions::{Execution, Executions},
+    forwards,
     run::{AgentState, StopCall},
     snapshots::{NewSnapshot, Rollback, Snapshot, Snapshots},
     start::Started,
@@ -155,6 +156,9 @@ async fn answer(control: &Arc<Control>, request: Request<Incoming>) -> Response<
         let (status, message) = match failure {
             Failure::Status(status, message) => (status, message),
             Failure::Vm(error @ VmError::NoSnapshot(_)) => (StatusCode::NOT_FOUND, error.to_string()),
+            Failure::Vm(VmError::Refused { status, message }) => {
+                (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), message)
+            }
             Failure::Vm(error) => (StatusCode::BAD_GATEWAY, error.to_string()),
         };
         let mut response = json_response(&json!({"error": message}));
@@ -191,6 +195,7 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Res
             control.agent().await?.remove_view(name).await?;
             Ok(Response::new(empty()))
         }
+        (&Method::POST, ["v1", "forwards"]) => control.forward(read_json(request).await?).await,
         (&Method::PUT, ["v1", "files"]) => control.upload(request).await,
         (&Method::GET, ["v1", "files"]) => control.download(&request).await,
         (&Method::GET, ["v1", "exec"]) => Ok(json_response(&control.executions.list())),
@@ -279,6 +284,12 @@ impl Control {
         let id = HeaderValue::from_str(execution.id()).expect("an execution's id is hexadecimal");
         response.headers_mut().insert(EXEC_ID_HEADER, id);
         Ok(response)
+    }
+
+    async fn forward(&self, new: NewForward) -> Result<Response<Body>, Failure> {
+        let agent = self.agent().await?;
+        let lines = forwards::start(agent, new, &self.tasks).await?;
+        Ok(Response::new(streaming(lines)))
     }
 
     async fn upload(&self, request: Request<Incoming>) -> Result<Response<Body>, Failure> {

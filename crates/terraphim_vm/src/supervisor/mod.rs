@@ -5,12 +5,13 @@
 //!
 //! [`main`] detaches and runs [start`, the straight line up to `Running`, then [`run`](run), the one loop of
 //! the process. [`control`] is the HTTP API on the socket, [`executions`] keeps what ran in the guest,
-//! [`snapshots`] sets it back.
+//! [`snapshots`] sets it back, [`forwards`] lets it out.
 
 mod args;
 mod control;
 mod executions;
 mod files;
+mod forwards;
 mod lifeline;
 mod main;
 mod run;
@@ -20,11 +21,13 @@ mod stop;
 
 pub use args::SupervisorArgs;
 pub use control::{ExecutionInfo, VmStatus};
+pub use forwards::ForwardTarget;
 pub use main::main;
 pub use snapshots::Snapshot;
 pub use stop::{StopOptions, StopReport, StopStep};
 
 pub(crate) use control::{EXEC_ID_HEADER, OUTPUT_OFFSET_QUERY, SignalRequest};
 pub(crate) use files::VmLock;
+pub(crate) use forwards::NewForward;
 pub(crate) use lifeline::{Readiness, SUBCOMMAND};
 pub(crate) use snapshots::{NewSnapshot, Rollback};

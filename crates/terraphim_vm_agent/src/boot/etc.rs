@@ -3,8 +3,9 @@
 use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
 
 pub(super) fn write_names(hostname: &str) -> io::Result<()> {
+    // Clients of the services for jobs want a host of this form, and glibc alone does not know that `*.localhost` is here.
     let hosts = format!(
-        "127.0.0.1\tlocalhost\n127.0.1.1\t{hostname}\n\
+        "127.0.0.1\tlocalhost results.localhost\n127.0.1.1\t{hostname}\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
     );
     write("/etc/hostname", &format!("{hostname}\n"))?;

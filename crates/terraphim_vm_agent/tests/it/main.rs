@@ -13,6 +13,7 @@ use terraphim_vm_protocol as protocol;
 mod exec;
 mod files;
 mod flow;
+mod forward;
 mod guest;
 mod link;
 mod refusals;

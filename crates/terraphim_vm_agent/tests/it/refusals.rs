@@ -73,6 +73,8 @@ async fn bad_requests_are_refused_with_a_reason() {
         (Method::GET, files("nothing"), Vec::new(), StatusCode::BAD_REQUEST),
         (Method::GET, files("path=/no/such/file"), Vec::new(), StatusCode::NOT_FOUND),
         (Method::GET, files("path=/&view=none"), Vec::new(), StatusCode::NOT_FOUND),
+        (Method::POST, call::FORWARDS.to_owned(), b"{\"port\":70000}".to_vec(), StatusCode::BAD_REQUEST),
+        (Method::POST, "/v1/forwards/x".to_owned(), Vec::new(), StatusCode::NOT_FOUND),
         (Method::DELETE, "/v1/views/none".to_owned(), Vec::new(), StatusCode::NOT_FOUND),
         (Method::GET, "/v2/ping".to_owned(), Vec::new(), StatusCode::NOT_FOUND),
     ];

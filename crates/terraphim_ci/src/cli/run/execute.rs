@@ -22,6 +22,7 @@ use crate::{
     failure::{Context as _, Failure},
     live::{Both, Live, Screen, closing},
     output::{self, Paint},
+    services::Services,
     signals::Interrupts,
     workspace::{Tree, TreeSource},
 };
@@ -43,6 +44,8 @@ struct Context<'a> {
     host: Host,
     store: RunStore,
     secrets: &'a Secrets,
+    /// Artifacts, caches and identity tokens for the jobs of all runs.
+    services: Arc<Services>,
     /// The log goes to standard error, because the result goes to standard output.
     is_log_aside: bool,
 }
@@ -61,7 +64,10 @@ pub(crate) async fn execute(
     let mut results = Results::new(json)?;
     say_if_emulated(&host)?;
     let store = RunStore::open(host.paths().data()).await?;
-    let context = Context { host, store, secrets, is_log_aside: results.is_on_stdout() };
+    // Those of the user, whatever the repository: one store for all of them.
+    let config = Config::load(None).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    let services = Services::new(host.clone(), config.services);
+    let context = Context { host, store, secrets, services, is_log_aside: results.is_on_stdout() };
     let mut exit = Exit::Success;
     for job in jobs {
         let ended = run_one(&context, job, &mut interrupts, &mut results).await;
@@ -176,6 +182,7 @@ async fn run_one(
     let id = context.store.create_run(&new, &me, Utc::now().timestamp_millis()).await?;
     let run = context.store.run(id).await?;
     let mut inputs = inputs(request, context, &config, &user)?;
+    inputs.services = Some(context.services.of_run(id.0));
     inputs.run_number = run.run_number.unsigned_abs();
     inputs.run_attempt = run.attempt.unsigned_abs();
     let recorder = Arc::new(StoreObserver::new(context.store.clone(), id));
