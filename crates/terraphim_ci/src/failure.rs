@@ -122,6 +122,7 @@ impl From<VmError> for Failure {
         let exit = match &error {
             VmError::NotFound(_)
             | VmError::Ambiguous { .. }
+            | VmError::NoExecution { .. }
             | VmError::Invalid(_)
             | VmError::WrongState { .. }
             | VmError::Image(

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use terraphim_vm::{Paths, VmId};
 use uuid::Uuid;
 
-use super::{error::ApiError, tokens::write_private};
+use super::{error::ApiError, running::Stopped, tokens::write_private};
 
 /// One call of `POST /api/llm/execute`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub(super) struct Call {
     pub(super) working_dir: Option<String>,
     pub(super) timeout_ms: u64,
     pub(super) started_at_ms: u64,
+    /// Why it was told to end, saved before it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stopped: Option<Stopped>,
     /// Absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) end: Option<CallEnd>,
@@ -49,6 +52,17 @@ impl Call {
     /// Whether it has ended, and not well.
     pub(super) fn has_failed(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.exit_code != Some(0))
+    }
+
+    /// The same, for whoever goes on in any case.
+    pub(super) fn save_or_log(&self, paths: &Paths, vm: &VmId) {
+        if let Err(error) = self.save(paths, vm) {
+            tracing::error!(
+                "cannot note what is done with execution {}: {}",
+                self.execution_id,
+                error.message
+            );
+        }
     }
 
     pub(super) fn save(&self, paths: &Paths, vm: &VmId) -> Result<(), ApiError> {

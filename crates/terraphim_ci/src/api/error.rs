@@ -56,7 +56,9 @@ impl ApiError {
 impl From<VmError> for ApiError {
     fn from(error: VmError) -> ApiError {
         let status = match &error {
-            VmError::NotFound(_) | VmError::NoSnapshot(_) => StatusCode::NOT_FOUND,
+            VmError::NotFound(_) | VmError::NoSnapshot(_) | VmError::NoExecution { .. } => {
+                StatusCode::NOT_FOUND
+            }
             VmError::Invalid(_) | VmError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
             VmError::WrongState { .. }
             | VmError::Registry(RegistryError::NameTaken(_) | RegistryError::Superseded(_)) => {

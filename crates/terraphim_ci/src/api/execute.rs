@@ -87,6 +87,7 @@ pub(super) async fn execute(
         working_dir: request.working_dir,
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         started_at_ms: now_ms(),
+        stopped: None,
         end: None,
     };
     call.save(api.host.paths(), &vm)?;
@@ -203,23 +204,24 @@ async fn attempts(
         call.save(api.host.paths(), vm)?;
         let id = Uuid::try_parse(&call.exec).expect("made from one above");
         let mut exec = client.exec_as(id, &request).await?;
-        let (ending, output, stopped) = running::follow(&mut exec, deadline, entered).await?;
+        let save = |call: &Call| call.save_or_log(api.host.paths(), vm);
+        let (ending, output) = running::follow(&mut exec, deadline, entered, call, save).await?;
         let is_missing = matches!(&ending, Ending::Failed(failed) if failed.reason == ExecFailure::NotFound);
         if is_missing && number + 1 < programs.len() {
             continue;
         }
-        conclude(call, ending, stopped)?;
+        conclude(call, ending)?;
         return Ok(output);
     }
     Err(ApiError::bad_request(format!("language `{}` has no program", call.language)))
 }
 
 /// Writes the end into the call. What is no answer of the command is an error.
-pub(super) fn conclude(call: &mut Call, ending: Ending, stopped: Option<Stopped>) -> Result<(), ApiError> {
+pub(super) fn conclude(call: &mut Call, ending: Ending) -> Result<(), ApiError> {
     let limit = Duration::from_millis(call.timeout_ms);
     match ending {
         Ending::Exited(exited) => {
-            let (code, error) = match stopped {
+            let (code, error) = match call.stopped {
                 // It may have caught the signal and left with 0: that is no success.
                 Some(Stopped::Timeout) => {
                     (TIMEOUT_CODE, Some(format!("timed out after {limit:?} and was stopped")))
@@ -325,16 +327,17 @@ mod tests {
             working_dir: None,
             timeout_ms: 1,
             started_at_ms: 0,
+            stopped: None,
             end: None,
         };
         for (stopped, want) in [(None, 0), (Some(Stopped::Timeout), 124), (Some(Stopped::Cancelled), 130)] {
-            let mut call = call();
-            conclude(&mut call, exited(), stopped).unwrap();
+            let mut call = Call { stopped, ..call() };
+            conclude(&mut call, exited()).unwrap();
             let end = call.end.unwrap();
             assert_eq!((end.exit_code, end.error.is_some()), (Some(want), stopped.is_some()));
         }
         let mut lost = call();
-        assert_eq!(conclude(&mut lost, Ending::Lost("x".into()), None).unwrap_err().status, 503);
+        assert_eq!(conclude(&mut lost, Ending::Lost("x".into())).unwrap_err().status, 503);
         assert!(lost.has_failed());
     }
 }

@@ -36,9 +36,7 @@ async fn take_up(api: Arc<Api>, vm: VmId, mut call: Call, entered: Entered) {
     {
         finish(&mut call, None, None, Some(error.message));
     }
-    if let Err(error) = call.save(api.host.paths(), &vm) {
-        tracing::error!("cannot note the end of execution {}: {}", call.execution_id, error.message);
-    }
+    call.save_or_log(api.host.paths(), &vm);
 }
 
 async fn follow(api: &Api, vm: &VmId, call: &mut Call, entered: &Entered) -> Result<(), ApiError> {
@@ -48,18 +46,18 @@ async fn follow(api: &Api, vm: &VmId, call: &mut Call, entered: &Entered) -> Res
         Ok(client) => client.attach(&call.exec, 0).await,
         Err(error) => Err(error),
     };
-    let (ending, stopped) = match attached {
+    let ending = match attached {
         Ok(mut exec) => {
-            let followed = running::follow(&mut exec, Instant::now() + left, entered).await?;
-            (followed.0, followed.2)
+            let save = |call: &Call| call.save_or_log(api.host.paths(), vm);
+            running::follow(&mut exec, Instant::now() + left, entered, call, save).await?.0
         }
         // The VM has ended, or the server before this one was killed in the moment before the start.
         Err(error @ (VmError::WrongState { .. } | VmError::Refused { status: 404, .. })) => {
             let stored = running::stored(api.host.paths(), vm, &call.exec);
             let stored = stored.map_err(|error| ApiError::unavailable(error.to_string()))?;
-            (stored.0.unwrap_or_else(|| running::Ending::Lost(error.to_string())), None)
+            stored.0.unwrap_or_else(|| running::Ending::Lost(error.to_string()))
         }
         Err(error) => return Err(error.into()),
     };
-    conclude(call, ending, stopped)
+    conclude(call, ending)
 }

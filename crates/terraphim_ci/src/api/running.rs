@@ -15,7 +15,9 @@ use terraphim_vm::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::state::Entered;
+use serde::{Deserialize, Serialize};
+
+use super::{calls::Call, state::Entered};
 
 /// The most that an answer carries of each output. The rest is with the supervisor and can be streamed.
 const MOST_OUTPUT: usize = 4 << 20;
@@ -54,7 +56,8 @@ pub(super) struct Output {
 }
 
 /// Why we stopped it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Stopped {
     Timeout,
     Cancelled,
@@ -70,7 +73,8 @@ pub(super) enum Ending {
     Lost(String),
 }
 
-/// Follows `exec` to its end; a stop and `deadline` end it.
+/// Follows `exec` to its end; a stop and `deadline` end it. Why it is stopped is noted in `call` and saved before it gets
+/// the signal: whoever takes it up after a crash of ours must not think that it ended by itself.
 ///
 /// # Errors
 /// The supervisor cannot be reached any more.
@@ -78,26 +82,32 @@ pub(super) async fn follow(
     exec: &mut Exec,
     deadline: Instant,
     entered: &Entered,
-) -> Result<(Ending, Output, Option<Stopped>), VmError> {
+    call: &mut Call,
+    save: impl Fn(&Call),
+) -> Result<(Ending, Output), VmError> {
     let mut output = Output::default();
-    let mut stopped = None;
-    let mut next_step = deadline;
+    // A server before us has sent it the first signal.
+    let mut next_step = if call.stopped.is_some() { Instant::now() + GRACE } else { deadline };
     let mut is_killed = false;
     loop {
         let event = tokio::select! {
             event = exec.next() => event?,
-            () = entered.stop.cancelled(), if stopped.is_none() => {
-                stopped = Some(Stopped::Cancelled);
+            () = entered.stop.cancelled(), if call.stopped.is_none() => {
+                call.stopped = Some(Stopped::Cancelled);
+                save(call);
                 next_step = send(exec, SIGTERM, GRACE).await;
                 continue;
             }
             () = sleep_until(next_step) => {
                 if is_killed {
                     let why = "it does not end although it was killed".to_owned();
-                    return Ok((Ending::Lost(why), output, stopped));
+                    return Ok((Ending::Lost(why), output));
                 }
-                is_killed = stopped.is_some();
-                stopped = stopped.or(Some(Stopped::Timeout));
+                is_killed = call.stopped.is_some();
+                if !is_killed {
+                    call.stopped = Some(Stopped::Timeout);
+                    save(call);
+                }
                 let (signal, patience) = if is_killed { (SIGKILL, KILL_LIMIT) } else { (SIGTERM, GRACE) };
                 next_step = send(exec, signal, patience).await;
                 continue;
@@ -106,12 +116,12 @@ pub(super) async fn follow(
         match event {
             Some(ExecEvent::Stdout(bytes)) => output.stdout.push(&bytes),
             Some(ExecEvent::Stderr(bytes)) => output.stderr.push(&bytes),
-            Some(ExecEvent::Exited(exited)) => return Ok((Ending::Exited(exited), output, stopped)),
-            Some(ExecEvent::Failed(failed)) => return Ok((Ending::Failed(failed), output, stopped)),
-            Some(ExecEvent::Lost(why)) => return Ok((Ending::Lost(why), output, stopped)),
+            Some(ExecEvent::Exited(exited)) => return Ok((Ending::Exited(exited), output)),
+            Some(ExecEvent::Failed(failed)) => return Ok((Ending::Failed(failed), output)),
+            Some(ExecEvent::Lost(why)) => return Ok((Ending::Lost(why), output)),
             Some(ExecEvent::Started(_)) => entered.begun.cancel(),
             Some(ExecEvent::File(_) | ExecEvent::FileData(_)) => {}
-            None => return Ok((Ending::Lost("its output ended early".to_owned()), output, stopped)),
+            None => return Ok((Ending::Lost("its output ended early".to_owned()), output)),
         }
     }
 }

@@ -82,4 +82,14 @@ fn an_end_on_request_lets_answers_leave_and_a_kill_loses_no_output() {
         ended["stdout"].as_str().unwrap().len()
     );
     assert_eq!(ended["exit_code"], 0);
+    // One that was told to end by a server that is killed then: the next one still knows why it ended.
+    let stubborn = alice.begin(&vm, "trap '' TERM; while :; do sleep 1; done", 1);
+    let note = server.data().join("vms").join(&vm).join("calls").join(format!("{stubborn}.json"));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !std::fs::read_to_string(&note).unwrap().contains("\"stopped\":\"timeout\"") {
+        assert!(std::time::Instant::now() < deadline, "its time limit is not kept");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    server.kill_and_restart();
+    assert_eq!(server.ended(&vm, &stubborn, &token)["exit_code"], 124);
 }

@@ -117,12 +117,21 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn the_doctor_has_a_line_for_each_check() {
     let world = World::new();
     let said = world.run(&["doctor"]);
-    for check in
-        ["qemu", "acceleration", "memory", "data directory", "disk space", "git", "image", "user namespaces"]
-    {
+    for check in [
+        "qemu",
+        "acceleration",
+        "memory",
+        "data directory",
+        "disk space",
+        "git",
+        "image",
+        "user namespaces",
+        "limits per VM",
+        "hypervisor's user",
+    ] {
         assert!(said.stdout.contains(check), "{said:#?}");
     }
-    assert_eq!(said.stdout.lines().count(), 9, "{said:#?}");
+    assert_eq!(said.stdout.lines().count(), 11, "{said:#?}");
     let json: serde_json::Value = serde_json::from_str(&world.run(&["doctor", "--json"]).stdout).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), 9);
+    assert_eq!(json.as_array().unwrap().len(), 11);
 }

@@ -287,3 +287,19 @@ pub fn log_tail(path: &Path) -> String {
     let start = bytes.len().saturating_sub(2048);
     String::from_utf8_lossy(&bytes[start..]).trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, link) = (dir.path().join("victim"), dir.path().join("console.log"));
+        fs::write(&victim, "kept").unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        assert!(create(&link, OpenOptions::new().write(true).truncate(true)).is_err());
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        assert!(create(&dir.path().join("new"), OpenOptions::new().append(true)).is_ok());
+    }
+}

@@ -15,13 +15,13 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A file has the keys name, vm-type, image, cpus, memory, disk, network, labels, limits and mounts; docs/vm.md shows one. Of
+A file has the keys name, vm-type, image, cpus, memory, disk, network, labels, limits and mounts; docs/vm.md shows one. Of \
 several files and flags the later one wins, flags after files; labels, limits and mounts add up.
 
-Limits are cpu-percent (100 is one processor), cpu-weight (1 to 10000, everything else has 100), memory, processes, disk-read
+Limits are cpu-percent (100 is one processor), cpu-weight (1 to 10000, everything else has 100), memory, processes, disk-read \
 and disk-write (per second) and disk-iops.
 
-Ends with 0 when the VM is defined, 2 when something is wrong with the definition (all mistakes are told), 3 when the host
+Ends with 0 when the VM is defined, 2 when something is wrong with the definition (all mistakes are told), 3 when the host \
 cannot keep it.
 
 Example:

@@ -16,7 +16,7 @@ Every change of a VM's state is one JSON object on one line:
 
   {\"seq\":7,\"id\":\"2f0c1d3e4a5b\",\"name\":\"web\",\"state\":\"stopped\",\"epoch\":1,\"at_ms\":1767225600000,\"end\":{\"reason\":\"requested\"}}
 
-States are created, starting, running, stopping, stopped, failed and removed. Whoever remembers the last `seq` that it saw
+States are created, starting, running, stopping, stopped, failed and removed. Whoever remembers the last `seq` that it saw \
 continues with `--since`, and misses and repeats nothing.
 
 Ends with 0 at the end of the list, 130 when a --follow is interrupted.

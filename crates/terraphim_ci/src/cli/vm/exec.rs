@@ -26,10 +26,10 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ends with the exit code of the command, with 128 and its number when a signal ended it, 126 or 127 when it cannot be started,
+Ends with the exit code of the command, with 128 and its number when a signal ended it, 126 or 127 when it cannot be started, \
 3 when it is unknown how it ended. Signals that tci gets go on to the command.
 
-A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown
+A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown \
 yet, and prints that of commands that have ended, also of VMs that have.
 
 Example:

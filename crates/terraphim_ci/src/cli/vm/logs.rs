@@ -27,7 +27,7 @@ pub(super) struct LogsArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The console is a serial port to which the guest only writes: what the kernel prints, and what is written to /dev/console. For
+The console is a serial port to which the guest only writes: what the kernel prints, and what is written to /dev/console. For \
 a terminal in the guest use `tci vm shell`. Our own terminal is left as it is.
 
 Example:

@@ -26,6 +26,12 @@ use super::{Global, small_runtime};
 use crate::{exit::Exit, failure::Failure, output};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Unless a command says otherwise it ends with 0 when it is done, 2 on wrong usage, when there is no such VM or when it is in the \
+wrong state, 3 when the host or the guest failed, and 130 when it is interrupted. docs/vm.md tells more.
+
+Example:
+  tci vm create --name web && tci vm start web && tci vm shell web")]
 pub(crate) struct VmArgs {
     #[command(subcommand)]
     command: VmCommand,

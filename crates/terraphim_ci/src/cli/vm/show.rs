@@ -15,10 +15,10 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Filters: state=STATE, name=PART, id=START, image=NAME, label=KEY, label=KEY=VALUE. Several about the same key are alternatives
+Filters: state=STATE, name=PART, id=START, image=NAME, label=KEY, label=KEY=VALUE. Several about the same key are alternatives \
 (labels: all must be there), different keys must all hold.
 
-Fields of a format: {id} {name} {state} {image} {cpus} {memory} {disk} (MiB) {network} {created} {labels} {label:KEY} {reason}
+Fields of a format: {id} {name} {state} {image} {cpus} {memory} {disk} (MiB) {network} {created} {labels} {label:KEY} {reason} \
 (why it ended) {pid} (the hypervisor's); `{{` is a brace, `\\t` a tab, `\\n` a line break.
 
 Ends with 0 also when there is none.

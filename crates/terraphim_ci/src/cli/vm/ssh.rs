@@ -19,8 +19,8 @@ use crate::{cli::small_runtime, exit::Exit, failure::Failure, output};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing has to be set up: every VM has keys of its own for both sides, which go with it. The guest needs no network; its
-image must have `sshd` (the image `debian` has; another one needs the package openssh-server). With --config, other programs
+Nothing has to be set up: every VM has keys of its own for both sides, which go with it. The guest needs no network; its \
+image must have `sshd` (the image `debian` has; another one needs the package openssh-server). With --config, other programs \
 (scp, rsync, sftp, editors) can use the same way.
 
 Ends with the exit code of the command in the VM, with 255 when ssh itself fails, 2 when the VM does not run or has no sshd.

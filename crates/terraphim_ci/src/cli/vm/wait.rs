@@ -10,7 +10,7 @@ use crate::{exit::Exit, failure::Failure, output};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ends with 0 when all are so, 124 when the time is over, 2 when there is no such VM, 3 when it cannot come true any more (a
+Ends with 0 when all are so, 124 when the time is over, 2 when there is no such VM, 3 when it cannot come true any more (a \
 start failed, the guest does not come up, the VM was removed).
 
 Example:
