@@ -7,5 +7,7 @@ cargo build --workspace --all-targets --locked --quiet
 for image in busybox debian; do
   target/debug/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done
-TCI_TEST_CYCLES=200 cargo test --locked --package terraphim_ci --test per_vm
+echo "== a release has no fault points"
+cargo build --release --locked --quiet --package terraphim_ci
+if grep -q TCI_FAULT target/release/tci; then echo "soak: target/release/tci has fault points"; exit 1; fi
 cargo test --workspace --locked -- --ignored soak_

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before anything else: a supervisor forks, so there must be one thread, and it must be small.
     if let Some(args) = terraphim_vm::supervisor_arguments(std::env::args_os()) {
+        cli::start_supervisor_log();
         return terraphim_vm::supervisor::main(&args);
     }
     cli::main().into()

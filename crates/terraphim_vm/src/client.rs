@@ -18,6 +18,7 @@ use tokio_util::{io::ReaderStream, io::StreamReader, task::AbortOnDropHandle};
 
 use crate::{
     Exec, Paths, VmError, VmId,
+    fault::{self, Point},
     protocol::{
         call,
         message::{AgentInfo, ExecRequest, ForwardListening, TerminalSize, View},
@@ -177,7 +178,9 @@ impl VmClient {
     /// # Errors
     /// The guest cannot be reached. A process that cannot be started is an [`ExecEvent`](crate::ExecEvent).
     pub async fn exec(&self, request: &ExecRequest) -> Result<Exec, VmError> {
+        fault::at(Point::CliExecAsked)?;
         let answer = self.send("exec", Method::POST, call::EXEC, full(request)).await?;
+        fault::at(Point::CliExecStarted)?;
         self.started(answer)
     }
 

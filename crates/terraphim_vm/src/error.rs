@@ -5,11 +5,8 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 use crate::{
-    SpecProblem, VmId,
-    agent::AgentError,
-    driver::qmp::QmpError,
-    image::ImageError,
-    registry::{RegistryError, VmState},
+    SpecProblem, VmId, VmState, agent::AgentError, driver::qmp::QmpError, image::ImageError,
+    registry::RegistryError,
 };
 
 /// A VM operation failed.

@@ -69,7 +69,7 @@ impl Events {
         Ok(self.waiting.drain(..).collect())
     }
 
-    /// The next event. A supervisor that dies cannot write one; its VM is repaired here, which does.
+    /// The next event. A supervisor that dies cannot write one; its keeper does, and where that is dead as well its VM is repaired here.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -101,7 +101,7 @@ impl Events {
         let path = self.host.paths().registry();
         let records = self.host.list()?;
         if records.iter().any(VmRecord::is_stale) {
-            self.host.repair_all()?;
+            self.host.reconcile()?;
             // Somebody else may be at it, or about to start the VM anew.
             let changed = timeout(SECOND_LOOK, self.changes.changed()).await;
             return changed.unwrap_or(Ok(())).io("watch", &path);

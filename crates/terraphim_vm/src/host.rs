@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
     os::{
         fd::AsRawFd as _,
         unix::{net::UnixStream as StdStream, process::CommandExt as _},
@@ -20,12 +20,14 @@ use tokio::{
 };
 
 use crate::{
-    Events, Paths, ProcessId, SshKeys, StopOptions, StopReport, StopStep, VmClient, VmError, VmId, VmRecord,
-    VmSpec, VmState,
+    Events, Paths, ProcessId, Signalled, SshKeys, StopOptions, StopReport, StopStep, VmClient, VmError, VmId,
+    VmRecord, VmSpec, VmState,
     error::IoContext as _,
+    fault::{self, Point},
     image::ImageStore,
-    process::boot_id,
-    registry::{Claim, EndReason, Registry, VmEnd},
+    process::Role,
+    reconcile::purge,
+    registry::{Claim, Registry, RegistryError},
     spec::host_memory_mib,
     supervisor::{Readiness, SUBCOMMAND, SupervisorArgs, VmLock},
 };
@@ -47,6 +49,20 @@ const LADDER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a supervisor and its hypervisor get from the environment; nothing else may reach them.
 const ENVIRONMENT: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "RUST_LOG", "TCI_ACCEL"];
+#[cfg(feature = "failpoints")]
+const TEST_ENVIRONMENT: &[&str] = &[fault::VARIABLE];
+#[cfg(not(feature = "failpoints"))]
+const TEST_ENVIRONMENT: &[&str] = &[];
+
+/// What a supervisor made of being asked to stop.
+enum Asked {
+    /// It did, and said how.
+    Answered(StopReport),
+    /// It did not say how, and is on its way out.
+    Leaving,
+    /// Nothing, in time.
+    Silent,
+}
 
 impl Host {
     /// The host that keeps its data in `paths`. Supervisors are this very program.
@@ -84,6 +100,19 @@ impl Host {
     /// # Errors
     /// All mistakes of the definition at once, a name that is taken, an image that does not exist.
     pub fn create(&self, spec: &VmSpec) -> Result<VmRecord, VmError> {
+        self.create_for(spec, None)
+    }
+
+    /// Like [`Host::create`], for a VM that is to be started with [`Host::start_owned`]: it is removed also when `owner` ends
+    /// before that.
+    ///
+    /// # Errors
+    /// As [`Host::create`].
+    pub fn create_owned(&self, spec: &VmSpec, owner: &ProcessId) -> Result<VmRecord, VmError> {
+        self.create_for(spec, Some(owner))
+    }
+
+    fn create_for(&self, spec: &VmSpec, owner: Option<&ProcessId>) -> Result<VmRecord, VmError> {
         let problems = spec.problems(host_memory_mib());
         if !problems.is_empty() {
             return Err(VmError::Invalid(problems));
@@ -91,11 +120,13 @@ impl Host {
         self.images()?.resolve(&spec.image)?;
         let id = VmId::random();
         let name = spec.name.clone().unwrap_or_else(|| format!("vm-{id}"));
+        fault::at(Point::CliCreateChecked)?;
         let registry = self.write()?;
-        registry.insert(&id, &name, spec)?;
+        registry.insert(&id, &name, spec, owner)?;
+        fault::at(Point::CliCreateInserted)?;
         if let Err(error) = SshKeys::of(&self.paths, &id).ensure() {
-            registry.delete(&id)?;
-            remove_files(&self.paths, &id)?;
+            let _lock = VmLock::try_take(&self.paths, &id)?;
+            purge(&self.paths, &registry, &Claim { id, epoch: 0 })?;
             return Err(error);
         }
         registry.get(&id)?.ok_or_else(|| VmError::NotFound(id.to_string()))
@@ -132,8 +163,12 @@ impl Host {
         loop {
             self.repair(id)?;
             self.record(id)?;
+            fault::at(Point::CliStartRepaired)?;
             match self.spawn_supervisor(id, owner.clone()).await? {
-                Some(Readiness::Running) => return self.record(id),
+                Some(Readiness::Running) => {
+                    fault::at(Point::CliStartReady)?;
+                    return self.record(id);
+                }
                 Some(Readiness::AlreadyOwned) => {
                     if let Some(running) = self.await_owner(id).await? {
                         return Ok(running);
@@ -150,7 +185,8 @@ impl Host {
         }
     }
 
-    /// Stops a VM and returns when its processes have ended. A VM that does not run is left alone.
+    /// Stops a VM and returns when its processes have ended. A VM that does not run is left alone; the start of one that
+    /// does not run yet is abandoned.
     ///
     /// # Errors
     /// There is no such VM, or its processes do not end.
@@ -160,26 +196,89 @@ impl Host {
         let Some(supervisor) = record.supervisor.clone().filter(|_| record.state.is_owned()) else {
             return Ok(StopReport { step: StopStep::NotRunning });
         };
-        let limit = options.grace + LADDER_LIMIT;
-        let report = match self.client(id) {
-            Ok(client) => timeout(limit, client.stop(options)).await.ok().and_then(Result::ok),
-            Err(_) => None,
-        };
-        if report.is_some() && ended_within(&supervisor, LEAVE_LIMIT).await? {
-            return Ok(report.unwrap_or(StopReport { step: StopStep::Guest }));
+        fault::at(Point::CliStopAsked)?;
+        if !supervisor.is_alive_as(Role::Supervisor, id) {
+            return self.stop_by_database(id, record.epoch, options).await;
         }
-        // It does not answer (its socket is gone, it is stopped or stuck): its death takes the hypervisor with it.
-        supervisor.signal(Signal::KILL).io("kill", Path::new("/proc"))?;
-        let gone = ended_within(&supervisor, LEAVE_LIMIT).await?;
-        let hypervisor = match &record.hypervisor {
-            Some(hypervisor) => ended_within(hypervisor, LEAVE_LIMIT).await?,
-            None => true,
-        };
-        if !(gone && hypervisor) {
-            return Err(VmError::Stuck { id: id.clone(), detail: "it cannot be killed".to_owned() });
+        if record.state == VmState::Starting {
+            // A supervisor takes calls once its hypervisor answers; until then it listens to the database.
+            self.write()?.request_stop(&Claim { id: id.clone(), epoch: record.epoch })?;
         }
-        self.repair(id)?;
-        Ok(report.unwrap_or(StopReport { step: StopStep::Kill }))
+        let report = self.ask_to_stop(id, &supervisor, options).await?;
+        fault::at(Point::CliStopAnswered)?;
+        match report {
+            // It is stopped or stuck: its death takes the hypervisor with it.
+            Asked::Silent => {}
+            Asked::Answered(report) if ended_within(&supervisor, LEAVE_LIMIT).await? => return Ok(report),
+            // It was leaving already, and closed the connection on its way out.
+            Asked::Leaving if ended_within(&supervisor, LEAVE_LIMIT).await? => {
+                self.settle(id, record.epoch).await?;
+                return Ok(StopReport { step: StopStep::NotRunning });
+            }
+            Asked::Answered(_) | Asked::Leaving => {}
+        }
+        let killed = supervisor.kill_as(Role::Supervisor, id).io("kill", Path::new("/proc"))?;
+        if !ended_within(&supervisor, LEAVE_LIMIT).await? {
+            return Err(VmError::Stuck {
+                id: id.clone(),
+                detail: "its supervisor cannot be killed".to_owned(),
+            });
+        }
+        self.settle(id, record.epoch).await?;
+        let step = if killed == Signalled::Sent { StopStep::Kill } else { StopStep::NotRunning };
+        Ok(StopReport { step })
+    }
+
+    /// The row names no supervisor of this VM, yet somebody has its lock: a keeper that is about to record an end, or a
+    /// supervisor whose row was tampered with. Both read the database.
+    async fn stop_by_database(
+        &self,
+        id: &VmId,
+        epoch: i64,
+        options: &StopOptions,
+    ) -> Result<StopReport, VmError> {
+        self.write()?.request_stop(&Claim { id: id.clone(), epoch })?;
+        // A supervisor gives the guest its usual time: only the calls on its socket can ask for less.
+        let limit = options.grace.max(StopOptions::default().grace) + LADDER_LIMIT;
+        let lock = VmLock::take(&self.paths, id, limit).await?.ok_or_else(|| busy(id))?;
+        drop(lock);
+        self.settle(id, epoch).await?;
+        Ok(StopReport { step: StopStep::NotRunning })
+    }
+
+    /// Asks the supervisor through its socket, or by a signal when that is gone.
+    async fn ask_to_stop(
+        &self,
+        id: &VmId,
+        supervisor: &ProcessId,
+        options: &StopOptions,
+    ) -> Result<Asked, VmError> {
+        let Ok(client) = self.client(id) else { return Ok(Asked::Leaving) };
+        match timeout(options.grace + LADDER_LIMIT, client.stop(options)).await {
+            Ok(Ok(report)) => Ok(Asked::Answered(report)),
+            Ok(Err(VmError::Unreachable { .. })) if supervisor.is_alive_as(Role::Supervisor, id) => {
+                supervisor.signal(Signal::TERM).io("signal", Path::new("/proc"))?;
+                Ok(Asked::Leaving)
+            }
+            Ok(Err(_)) => Ok(Asked::Leaving),
+            Err(_) => Ok(Asked::Silent),
+        }
+    }
+
+    /// Whether this start of the VM is over, as far as the registry knows.
+    fn has_ended(&self, id: &VmId, epoch: i64) -> bool {
+        !matches!(self.record(id), Ok(row) if row.epoch == epoch && row.state.is_owned())
+    }
+
+    /// Waits until the end of a killed supervisor is recorded: by its keeper, who has the lock, or by us.
+    async fn settle(&self, id: &VmId, epoch: i64) -> Result<(), VmError> {
+        loop {
+            self.repair(id)?;
+            if self.has_ended(id, epoch) {
+                return Ok(());
+            }
+            drop(self.lock(id).await?);
+        }
     }
 
     /// Removes a VM with its disk and logs; with `force` also one that runs.
@@ -187,33 +286,47 @@ impl Host {
     /// # Errors
     /// There is no such VM, or it runs.
     pub async fn remove(&self, id: &VmId, force: bool) -> Result<(), VmError> {
-        self.repair(id)?;
-        let record = self.record(id)?;
-        if record.state.is_owned() {
-            if !force {
-                return Err(VmError::WrongState { id: id.clone(), state: record.state });
+        loop {
+            self.repair(id)?;
+            let record = self.record(id)?;
+            if record.state.is_owned() {
+                if !force {
+                    return Err(VmError::WrongState { id: id.clone(), state: record.state });
+                }
+                self.stop(id, &StopOptions { grace: Duration::ZERO }).await?;
             }
-            self.stop(id, &StopOptions { grace: Duration::ZERO }).await?;
+            let _lock = self.lock(id).await?;
+            // Read again under the lock: it may have been started, and lost, or removed meanwhile.
+            let record = self.record(id)?;
+            if !record.state.is_owned() {
+                fault::at(Point::CliRemoveLocked)?;
+                return purge(&self.paths, &self.write()?, &Claim { id: id.clone(), epoch: record.epoch });
+            }
         }
-        let _lock = self.lock(id).await?;
-        self.write()?.delete(id)?;
-        remove_files(&self.paths, id)
     }
 
-    /// All VMs, oldest first. Writes nothing.
+    /// All VMs, oldest first. Writes nothing. Rows that cannot be read are warned of and left out.
     ///
     /// # Errors
     /// The registry cannot be read.
     pub fn list(&self) -> Result<Vec<VmRecord>, VmError> {
-        Ok(self.read()?.list()?)
+        let warn = |error: &_| tracing::warn!("{error}");
+        Ok(self.read()?.list()?.into_iter().filter_map(|row| row.inspect_err(warn).ok()).collect())
     }
 
     /// The VM with this name, id, or start of an id. Writes nothing.
     ///
     /// # Errors
-    /// There is none, or several ids start so.
+    /// There is none, several ids start so, or its row is damaged.
     pub fn find(&self, wanted: &str) -> Result<VmRecord, VmError> {
-        let all = self.list()?;
+        let mut all = Vec::new();
+        for row in self.read()?.list()? {
+            match row {
+                Ok(record) => all.push(record),
+                Err(error @ RegistryError::Row { .. }) if error.is_about(wanted) => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
         if let Some(exact) = all.iter().find(|vm| vm.name == wanted || vm.id.as_str() == wanted) {
             return Ok(exact.clone());
         }
@@ -237,52 +350,13 @@ impl Host {
         let record = self.record(id)?;
         match record.socket {
             Some(socket)
-                if record.state.is_owned() && record.supervisor.as_ref().is_some_and(ProcessId::is_alive) =>
+                if record.state.is_owned()
+                    && record.supervisor.as_ref().is_some_and(|it| it.is_alive_as(Role::Supervisor, id)) =>
             {
                 Ok(VmClient::new(id.clone(), self.paths.clone(), socket))
             }
             _ => Err(VmError::WrongState { id: id.clone(), state: record.effective_state() }),
         }
-    }
-
-    /// Brings every row in line with the processes that really run; what a crash left is removed.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn repair_all(&self) -> Result<(), VmError> {
-        for record in self.list()?.iter().filter(|record| record.is_stale()) {
-            self.repair(&record.id)?;
-        }
-        Ok(())
-    }
-
-    /// The same for one VM. A living supervisor's row is not touched: its lock cannot be had.
-    fn repair(&self, id: &VmId) -> Result<(), VmError> {
-        if !self.read()?.get(id)?.is_some_and(|record| record.is_stale()) {
-            return Ok(());
-        }
-        let Some(_lock) = VmLock::try_take(&self.paths, id)? else { return Ok(()) };
-        // Read again under the lock: somebody may have repaired or started it meanwhile.
-        let Some(record) = self.read()?.get(id)?.filter(VmRecord::is_stale) else { return Ok(()) };
-        if let Some(hypervisor) = &record.hypervisor {
-            // The kernel has killed it already; this is for the moment in between.
-            let _ = hypervisor.signal(Signal::KILL);
-        }
-        if let Some(socket) = &record.socket {
-            let _ = fs::remove_file(socket);
-            let _ = fs::remove_dir(self.paths.vm_runtime(id));
-        }
-        crate::cgroup::remove_left(&self.paths, id)?;
-        let registry = self.write()?;
-        if record.owner.is_some() {
-            registry.delete(id)?;
-            return remove_files(&self.paths, id);
-        }
-        let same_boot =
-            record.supervisor.as_ref().is_some_and(|it| boot_id().is_ok_and(|boot| boot == it.boot_id));
-        let reason = if same_boot { EndReason::SupervisorDied } else { EndReason::HostRebooted };
-        let claim = Claim { id: id.clone(), epoch: record.epoch };
-        Ok(registry.set_ended(&claim, VmState::Stopped, &VmEnd::of(reason))?)
     }
 
     async fn spawn_supervisor(
@@ -306,7 +380,12 @@ impl Host {
             .arg(SUBCOMMAND)
             .args(args.to_os_args())
             .env_clear()
-            .envs(ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
+            .envs(
+                ENVIRONMENT
+                    .iter()
+                    .chain(TEST_ENVIRONMENT)
+                    .filter_map(|name| Some((*name, std::env::var_os(name)?))),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone().io("open", &log_path)?)
             .stderr(log);
@@ -315,6 +394,7 @@ impl Host {
         drop(far);
         // The supervisor forks at once and its first process ends: waiting for that takes a millisecond.
         child.wait().io("wait for", &self.program)?;
+        fault::at(Point::CliStartSpawned)?;
         near.set_nonblocking(true).io("wait for", &self.program)?;
         let stream = UnixStream::from_std(near).io("wait for", &self.program)?;
         let mut line = String::new();
@@ -375,26 +455,6 @@ impl Host {
     fn write(&self) -> Result<Registry, VmError> {
         Ok(Registry::read_write(&self.paths.registry())?)
     }
-}
-
-/// Removes everything that a VM has on disk. The caller holds its lock.
-pub(crate) fn remove_files(paths: &Paths, id: &VmId) -> Result<(), VmError> {
-    crate::cgroup::remove_left(paths, id)?;
-    for directory in [paths.vm(id), paths.vm_runtime(id)] {
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).io("remove", &directory);
-            }
-            _ => {}
-        }
-    }
-    let lock = paths.lock(id);
-    fs::remove_file(&lock)
-        .or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })
-        .io("remove", &lock)
 }
 
 fn busy(id: &VmId) -> VmError {

@@ -5,8 +5,11 @@
 
 pub mod agent;
 pub mod driver;
+#[cfg(feature = "failpoints")]
+pub mod fault;
 pub mod image;
 pub mod registry;
+pub mod state;
 pub mod supervisor;
 
 mod cgroup;
@@ -14,12 +17,15 @@ mod client;
 mod error;
 mod events;
 mod exec;
+#[cfg(not(feature = "failpoints"))]
+mod fault;
 mod host;
 mod id;
 mod limits;
 mod past;
 mod paths;
 mod process;
+mod reconcile;
 mod spec;
 mod ssh;
 mod watch;
@@ -38,7 +44,8 @@ pub use limits::{Limits, QEMU_MEMORY_MIB, QEMU_THREADS};
 pub use past::{Execution, ExecutionEnd};
 pub use paths::Paths;
 pub use process::{ProcessId, Signalled};
-pub use registry::{EndReason, VmEnd, VmRecord, VmState};
+pub use registry::{EndReason, VmEnd, VmRecord};
 pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Mount, Network, SpecProblem, VmSpec, host_memory_mib};
 pub use ssh::SshKeys;
+pub use state::VmState;
 pub use supervisor::{ForwardTarget, Snapshot, StopOptions, StopReport, StopStep, SupervisorArgs};

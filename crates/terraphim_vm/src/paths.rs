@@ -49,7 +49,11 @@ impl Paths {
         Paths { data, runtime }
     }
 
-    fn with_environment(data: &Path, xdg_runtime: Option<OsString>) -> Result<Paths, VmError> {
+    /// The same with another value of `$XDG_RUNTIME_DIR`. One that is relative, or too long for a socket's path, is not used.
+    ///
+    /// # Errors
+    /// As [`Paths::new`].
+    pub fn with_environment(data: &Path, xdg_runtime: Option<OsString>) -> Result<Paths, VmError> {
         let data = std::path::absolute(data).map_err(|source| VmError::Io {
             operation: "find",
             path: data.to_owned(),
@@ -97,16 +101,28 @@ impl Paths {
         self.data.join("cache")
     }
 
+    /// The directories of all VMs.
+    #[must_use]
+    pub fn vms(&self) -> PathBuf {
+        self.data.join("vms")
+    }
+
+    /// The locks of all VMs.
+    #[must_use]
+    pub fn locks(&self) -> PathBuf {
+        self.data.join("locks")
+    }
+
     /// Everything that belongs to one VM: disk, console, logs, executions.
     #[must_use]
     pub fn vm(&self, id: &VmId) -> PathBuf {
-        self.data.join("vms").join(id.as_str())
+        self.vms().join(id.as_str())
     }
 
     /// The lock that a VM's supervisor holds for its life. Outside [`Paths::vm`], which is removed with the VM.
     #[must_use]
     pub fn lock(&self, id: &VmId) -> PathBuf {
-        self.data.join("locks").join(id.as_str())
+        self.locks().join(id.as_str())
     }
 
     /// The directory of a VM's socket, mode 0700.

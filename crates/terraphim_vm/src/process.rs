@@ -1,7 +1,8 @@
 //! Processes named so that a reused pid is never mistaken for the process that had it before.
 
-use std::{fs, io};
+use std::{fs, io, time::Duration};
 
+use crate::VmId;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,25 @@ pub enum Signalled {
     Sent,
     /// The process had ended before.
     Gone,
+}
+
+/// What a process is to a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Owns it.
+    Supervisor,
+    /// Runs it.
+    Hypervisor,
+}
+
+impl Role {
+    /// The argument by which a process of this role names its VM, and the one before it.
+    fn arguments(self, id: &VmId) -> (&'static str, String) {
+        match self {
+            Role::Supervisor => (crate::supervisor::SUBCOMMAND, id.to_string()),
+            Role::Hypervisor => ("-name", crate::driver::qemu::process_name(id)),
+        }
+    }
 }
 
 impl ProcessId {
@@ -50,6 +70,26 @@ impl ProcessId {
             && Stat::read(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && stat.state != b'Z')
     }
 
+    /// Whether the process runs and is what a row says it is: a pid and a start time can be written by anybody, the
+    /// arguments of a process name the VM that it belongs to.
+    pub(crate) fn is_alive_as(&self, role: Role, id: &VmId) -> bool {
+        let (before, name) = role.arguments(id);
+        let named = fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| {
+            let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            arguments.windows(2).any(|pair| pair[0] == before.as_bytes() && pair[1] == name.as_bytes())
+        });
+        // Looked at second: what was read belonged to this very process.
+        named && self.is_alive()
+    }
+
+    /// Kills the process if it is what the row of VM `id` says it is.
+    ///
+    /// # Errors
+    /// The kernel refuses (no permission).
+    pub(crate) fn kill_as(&self, role: Role, id: &VmId) -> io::Result<Signalled> {
+        if self.is_alive_as(role, id) { self.signal(Signal::KILL) } else { Ok(Signalled::Gone) }
+    }
+
     /// A descriptor that becomes readable when the process ends; `None` when it has ended.
     ///
     /// # Errors
@@ -63,6 +103,17 @@ impl ProcessId {
         };
         // Checked after opening: from here on the descriptor cannot change its meaning.
         Ok(self.is_alive().then_some(pidfd))
+    }
+
+    /// Blocks until the process has ended, for at most `limit`; false when it has not.
+    ///
+    /// # Errors
+    /// The kernel refuses (too many descriptors).
+    pub(crate) fn ended_within(&self, limit: Duration) -> io::Result<bool> {
+        let Some(pidfd) = self.open()? else { return Ok(true) };
+        let limit = rustix::time::Timespec::try_from(limit).map_err(io::Error::other)?;
+        let mut wait = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut wait, Some(&limit)))? > 0)
     }
 
     /// Sends a signal to exactly this process.

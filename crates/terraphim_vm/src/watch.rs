@@ -35,6 +35,12 @@ pub(crate) fn announce(path: &Path) {
     let _ = rustix::fs::utimensat(rustix::fs::CWD, log_of(path), &times, AtFlags::empty());
 }
 
+/// What concerns every file of a directory: changes were missed, or the directory itself is gone.
+const EVERYTHING: ReadFlags = ReadFlags::QUEUE_OVERFLOW
+    .union(ReadFlags::DELETE_SELF)
+    .union(ReadFlags::MOVE_SELF)
+    .union(ReadFlags::IGNORED);
+
 /// Wakes when something happens to one file. Its directory is watched, because the file may come and go.
 pub(crate) struct Watch {
     fd: AsyncFd<OwnedFd>,
@@ -53,6 +59,13 @@ impl Watch {
     /// Watches for somebody closing the file at `path`.
     pub(crate) fn closing(path: &Path) -> Result<Watch, VmError> {
         Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), WatchFlags::CLOSE)
+    }
+
+    /// Watches for the file at `path` being removed or renamed, with its directory or without.
+    pub(crate) fn removal(path: &Path) -> Result<Watch, VmError> {
+        let what =
+            WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
+        Watch::entry(path, path.file_name().unwrap_or_default().to_owned(), what)
     }
 
     fn entry(path: &Path, name: OsString, what: WatchFlags) -> Result<Watch, VmError> {
@@ -75,7 +88,7 @@ impl Watch {
             loop {
                 match reader.next() {
                     Ok(event) => {
-                        relevant |= event.events().contains(ReadFlags::QUEUE_OVERFLOW)
+                        relevant |= event.events().intersects(EVERYTHING)
                             || event.file_name().is_some_and(|name| name.to_bytes() == self.name.as_bytes());
                     }
                     Err(rustix::io::Errno::WOULDBLOCK) => break,

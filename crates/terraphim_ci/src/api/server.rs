@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
     let listener = TcpListener::bind(address).await.context(format!("cannot listen on {address}"))?;
     let address = listener.local_addr().context("cannot tell the address of the server")?;
-    api.host.repair_all()?;
+    api.host.reconcile()?;
     let resumed = resume::resume(&api).map_err(|error| Failure::fault(error.message))?;
     if resumed > 0 {
         output::note(&format!("{resumed} commands of an earlier server still run and are followed"));

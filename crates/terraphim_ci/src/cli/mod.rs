@@ -19,7 +19,7 @@ mod vm;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use terraphim_vm::{Host, Paths};
+use terraphim_vm::{Host, Paths, VmError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -54,9 +54,15 @@ impl Global {
         })
     }
 
-    /// The VMs of this host.
+    /// The VMs of this host. What killed processes left is cleared away first, whatever the command is.
     pub(crate) fn host(&self) -> Result<Host, Failure> {
-        Ok(Host::open(self.paths()?)?)
+        let host = Host::open(self.paths()?)?;
+        match host.reconcile() {
+            // The command reads it too, and says so.
+            Ok(()) | Err(VmError::Registry(_)) => {}
+            Err(error) => tracing::warn!("cannot clear away what a killed process left: {error}"),
+        }
+        Ok(host)
     }
 }
 
@@ -127,6 +133,16 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::main(args),
         Command::Expr(args) => expr::main(args),
     }
+}
+
+/// A supervisor's, which is its standard error: warnings and errors. The filter of the other log takes a megabyte, which every
+/// VM would cost.
+pub(crate) fn start_supervisor_log() {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// `RUST_LOG` decides. Without it only warnings: what `info` would say, the commands say themselves.

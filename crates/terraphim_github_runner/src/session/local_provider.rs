@@ -75,9 +75,13 @@ impl VmProvider for LocalVmProvider {
             let known = self.types.keys().cloned().collect();
             GitHubRunnerError::failed(what(), UnknownVmType { vm_type: vm_type.to_owned(), known })
         })?;
-        let (host, spec) = (self.host.clone(), spec.clone());
+        let (host, spec, keeps) = (self.host.clone(), spec.clone(), self.keeps);
         // Creating makes files and waits for locks.
-        let created = tokio::task::spawn_blocking(move || host.create(&spec)).await;
+        let created = tokio::task::spawn_blocking(move || match (keeps, ProcessId::current()) {
+            (false, Ok(owner)) => host.create_owned(&spec, &owner),
+            _ => host.create(&spec),
+        })
+        .await;
         let record = match created {
             Ok(record) => record.map_err(|error| GitHubRunnerError::failed(what(), error))?,
             Err(error) => return Err(GitHubRunnerError::failed(what(), error)),

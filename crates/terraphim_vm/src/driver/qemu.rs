@@ -31,6 +31,11 @@ pub(crate) const SCRATCH_DEVICE: &str = "scratch-disk";
 /// The same for the root file system's.
 pub(crate) const BASE_DEVICE: &str = "base-disk";
 
+/// What the hypervisor of a VM is called in its own arguments, by which it is recognised.
+pub(crate) fn process_name(id: &VmId) -> String {
+    format!("tci-{id}")
+}
+
 /// Everything that a machine is made of. QEMU gets its files as open descriptors, the read-only ones open for reading
 /// only: it needs no right to any directory, and cannot write where it should not.
 #[derive(Debug)]
@@ -150,7 +155,7 @@ impl Machine<'_> {
         .map(str::to_owned)
         .into();
         let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
-        add("-name", format!("tci-{}", self.id));
+        add("-name", process_name(self.id));
         let (accel, cpu) = match self.accelerator {
             Accelerator::Kvm => ("kvm", "host"),
             Accelerator::Tcg { .. } => ("tcg", "max"),

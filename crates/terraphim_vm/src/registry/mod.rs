@@ -8,6 +8,6 @@ mod record;
 mod schema;
 mod store;
 
-pub use record::{EndReason, VmEnd, VmRecord, VmState};
+pub use record::{EndReason, VmEnd, VmRecord};
 pub use schema::RegistryError;
 pub use store::{Claim, Registry};

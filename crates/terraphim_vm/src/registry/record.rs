@@ -1,73 +1,10 @@
 //! One row.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ProcessId, VmId, VmSpec};
-
-/// Where a VM is in its life.
-///
-/// ```text
-/// Created -> Starting -> Running -> Stopping -> Stopped
-///               |           |                      |
-///               v           v                      |
-///            Failed      Stopped (reason)          |
-///               |           |                      |
-///               +-----------+----> Starting <------+
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VmState {
-    /// Defined, never started.
-    Created,
-    /// Its supervisor has claimed it.
-    Starting,
-    /// The hypervisor runs.
-    Running,
-    /// It was asked to stop.
-    Stopping,
-    /// It ran and ended.
-    Stopped,
-    /// It could not be started.
-    Failed,
-}
-
-impl VmState {
-    pub(crate) const ALL: [VmState; 6] = [
-        VmState::Created,
-        VmState::Starting,
-        VmState::Running,
-        VmState::Stopping,
-        VmState::Stopped,
-        VmState::Failed,
-    ];
-
-    /// The word that is stored and shown.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            VmState::Created => "created",
-            VmState::Starting => "starting",
-            VmState::Running => "running",
-            VmState::Stopping => "stopping",
-            VmState::Stopped => "stopped",
-            VmState::Failed => "failed",
-        }
-    }
-
-    /// Whether a supervisor must be alive in this state.
-    #[must_use]
-    pub fn is_owned(self) -> bool {
-        matches!(self, VmState::Starting | VmState::Running | VmState::Stopping)
-    }
-}
-
-impl fmt::Display for VmState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+use crate::{ProcessId, VmId, VmSpec, VmState, process::Role};
 
 /// Why a VM ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,10 +82,15 @@ pub struct VmRecord {
 }
 
 impl VmRecord {
-    /// Whether the row says that a supervisor has the VM although that process has ended.
+    /// Whether the row says that a supervisor has the VM although that process has ended. A process that lives but is no
+    /// supervisor of this VM counts as ended: the row is wrong about it.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.state.is_owned() && !self.supervisor.as_ref().is_some_and(ProcessId::is_alive)
+        self.state.is_owned()
+            && !self
+                .supervisor
+                .as_ref()
+                .is_some_and(|process| process.is_alive_as(Role::Supervisor, &self.id))
     }
 
     /// The state as it really is: a row that nobody has repaired yet reads as stopped.

@@ -19,6 +19,7 @@ use crate::{
     Paths, VmError, VmId,
     agent::{AgentClient, AgentError, AgentExec, AgentInput},
     error::IoContext as _,
+    fault::{self, Point},
     past::ExecutionNote,
     protocol::{
         frame::{self, Decoder, HEADER, Tag},
@@ -99,6 +100,7 @@ impl Executions {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         ExecutionNote { argv: request.argv.clone(), started_at_ms }.write(&directory)?;
+        fault::at(Point::ExecPrepared)?;
         // From before the start, so that an end in between is news too.
         let mut ends = self.ends.subscribe();
         let (output, input) = match agent.exec(request).await {
@@ -107,6 +109,7 @@ impl Executions {
             }
             started => started?,
         };
+        fault::at(Point::ExecStarted)?;
         let execution = Arc::new(Execution {
             id: id.clone(),
             argv: request.argv.clone(),
@@ -251,6 +254,7 @@ impl Writer {
     /// The frames are only looked at to know which is the last.
     fn write(&mut self, bytes: &Bytes) -> std::io::Result<()> {
         self.file.write_all(bytes)?;
+        fault::at(Point::ExecWritten).map_err(std::io::Error::other)?;
         self.decoder.push(bytes);
         loop {
             match self.decoder.next() {

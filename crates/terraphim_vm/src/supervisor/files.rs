@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,36 +25,42 @@ impl VmLock {
     /// Takes the lock; `None` when somebody has it.
     pub(crate) fn try_take(paths: &Paths, id: &VmId) -> Result<Option<VmLock>, VmError> {
         let path = paths.lock(id);
-        let file = open_lock(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(VmLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(errno).io("lock", &path),
+        loop {
+            let file = open_lock(&path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_at(&file, &path) => return Ok(Some(VmLock(file))),
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(errno).io("lock", &path),
+            }
         }
     }
-}
 
-impl VmLock {
     /// Waits for the lock, for at most `limit`; `None` when it is still taken then.
     pub(crate) async fn take(paths: &Paths, id: &VmId, limit: Duration) -> Result<Option<VmLock>, VmError> {
         let path = paths.lock(id);
         // Opened once, so that the only closings seen are those of others.
-        let file = open_lock(&path)?;
+        let mut file = open_lock(&path)?;
         let mut closed = Watch::closing(&path)?;
         let taken = async {
             loop {
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) if is_at(&file, &path) => return Ok(VmLock(file)),
+                    Ok(()) => file = open_lock(&path)?,
                     Err(rustix::io::Errno::WOULDBLOCK) => closed.changed().await.io("watch", &path)?,
                     Err(errno) => return Err(errno).io("lock", &path),
                 }
             }
         };
-        match timeout(limit, taken).await {
-            Ok(taken) => taken.map(|()| Some(VmLock(file))),
-            Err(_) => Ok(None),
-        }
+        timeout(limit, taken).await.map_or(Ok(None), |taken| taken.map(Some))
     }
+}
+
+/// Whether a locked file is still the one that others will lock: it is removed with its VM, by whoever had it locked before.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+    let there = inode(fs::symlink_metadata(path));
+    there.is_some() && there == inode(file.metadata())
 }
 
 fn open_lock(path: &Path) -> Result<File, VmError> {
@@ -73,8 +79,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds with mode 0600 in a directory of mode 0700. What a dead supervisor left is removed: the caller holds the
-    /// lock, so nobody alive listens there.
+    /// Binds with mode 0600 in a directory of mode 0700. What dead supervisors left is removed: the caller holds the lock, so
+    /// no supervisor listens there.
+    ///
+    /// # Errors
+    /// Something is in the way that no supervisor left; it is not touched.
     pub(super) fn bind(path: &Path) -> Result<Socket, VmError> {
         let directory = path.parent().expect("a socket has a directory");
         DirBuilder::new().recursive(true).mode(0o700).create(directory).io("create", directory)?;
@@ -83,13 +92,86 @@ impl Socket {
             check_private(level)?;
         }
         for left in fs::read_dir(directory).io("read", directory)?.flatten() {
-            let _ = fs::remove_file(left.path());
+            if left.file_name().to_string_lossy().starts_with(SOCKET_PREFIX)
+                && occupant(&left.path()).is_none()
+            {
+                let _ = fs::remove_file(left.path());
+            }
+        }
+        if let Some(what) = occupant(path) {
+            let source = io::Error::new(io::ErrorKind::AddrInUse, format!("{what} is in its place"));
+            return Err(VmError::Io { operation: "bind the control socket", path: path.to_owned(), source });
         }
         let listener = UnixListener::bind(path).io("bind", path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).io("protect", path)?;
         let identity = identity(path).io("read", path)?;
         Ok(Socket { listener, path: path.to_owned(), identity })
     }
+
+    /// Wakes when the socket's file may have gone.
+    pub(super) fn losses(&self) -> Result<Losses, VmError> {
+        Watch::removal(&self.path).map(Some).map(Losses)
+    }
+
+    /// Binds anew if the file is gone.
+    ///
+    /// # Errors
+    /// As [`Socket::bind`].
+    pub(super) fn restore(&mut self) -> Result<(), VmError> {
+        if !identity(&self.path).is_ok_and(|found| found == self.identity) {
+            *self = Socket::bind(&self.path.clone())?;
+            tracing::warn!("the control socket was removed and is bound anew");
+        }
+        Ok(())
+    }
+}
+
+/// News of the control socket's file.
+pub(super) struct Losses(Option<Watch>);
+
+impl Losses {
+    /// Returns when the file may have gone. Never returns again where such news cannot be had.
+    ///
+    /// # Cancel safety
+    /// No news is lost.
+    pub(super) async fn changed(&mut self) {
+        if let Some(watch) = &mut self.0
+            && watch.changed().await.is_ok()
+        {
+            return;
+        }
+        self.0 = None;
+        std::future::pending().await
+    }
+}
+
+/// How the names of control sockets begin, see [`Paths::socket`].
+const SOCKET_PREFIX: &str = "control-";
+
+/// What is at the place of a control socket that no dead supervisor left: they leave sockets on which nobody listens.
+fn occupant(path: &Path) -> Option<&'static str> {
+    let kind = fs::symlink_metadata(path).ok()?.file_type();
+    if kind.is_file() || (kind.is_socket() && !has_listener(path)) {
+        return None;
+    }
+    Some(match () {
+        () if kind.is_socket() => "a socket on which another process listens",
+        () if kind.is_dir() => "a directory",
+        () if kind.is_symlink() => "a symbolic link",
+        () if kind.is_fifo() => "a named pipe",
+        () => "a device",
+    })
+}
+
+/// Anything but a refusal counts as a listener, a full queue for instance.
+fn has_listener(path: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let connected = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &address)
+    });
+    connected != Err(rustix::io::Errno::CONNREFUSED)
 }
 
 impl Drop for Socket {
@@ -148,6 +230,39 @@ mod tests {
         assert!(path.exists());
         drop(Socket::bind(&path).unwrap());
         assert!(!path.exists() && !path.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path()).unwrap();
+        let id = VmId::random();
+        let removed = VmLock::try_take(&paths, &id).unwrap().unwrap();
+        fs::remove_file(paths.lock(&id)).unwrap();
+        let held = VmLock::try_take(&paths, &id).unwrap();
+        assert!(held.is_some() && VmLock::try_take(&paths, &id).unwrap().is_none());
+        drop(removed);
+    }
+
+    #[tokio::test]
+    async fn a_removed_socket_is_bound_anew_and_a_foreign_one_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("user/host/vm/control-1");
+        let mut socket = Socket::bind(&path).unwrap();
+        let mut losses = socket.losses().unwrap();
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        losses.changed().await;
+        socket.restore().unwrap();
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let foreign = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let error = socket.restore().unwrap_err();
+        assert!(matches!(&error, VmError::Io { path: named, .. } if *named == path), "{error}");
+        drop(socket);
+        assert!(path.exists());
+        drop(foreign);
+        drop(Socket::bind(&path).unwrap());
+        assert!(!path.exists());
     }
 
     #[test]

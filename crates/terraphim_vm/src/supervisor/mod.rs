@@ -3,15 +3,17 @@
 //! It takes the VM's lock for its life, claims the registry row, starts the hypervisor, answers on the control socket
 //! and ends when the hypervisor has ended. Nobody else writes the row meanwhile.
 //!
-//! [`main`] detaches and runs [start`, the straight line up to `Running`, then [`run`](run), the one loop of
-//! the process. [`control`] is the HTTP API on the socket, [`executions`] keeps what ran in the guest,
-//! [`snapshots`] sets it back, [`forwards`] lets it out.
+//! [`main`] detaches and runs `start`, the straight line up to `Running`, then `run`, the one loop of the process;
+//! `leave` is what both end in, and `keeper` the small process that waits for this one. [`control`] is the HTTP API on
+//! the socket, [`executions`] keeps what ran in the guest, [`snapshots`] sets it back, [`forwards`] lets it out.
 
 mod args;
 mod control;
 mod executions;
 mod files;
 mod forwards;
+mod keeper;
+mod leave;
 mod lifeline;
 mod main;
 mod run;

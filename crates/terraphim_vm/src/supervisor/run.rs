@@ -22,8 +22,10 @@ use tokio_util::task::TaskTracker;
 use super::{
     StopOptions, StopReport, StopStep,
     control::{self, Control},
+    files::{Losses, VmLock},
+    leave::leave,
     snapshots::Snapshots,
-    start::Started,
+    start::{SECOND_LOOK, Started},
     stop,
 };
 use crate::{
@@ -32,8 +34,10 @@ use crate::{
     cgroup::Group,
     driver::qmp::QmpEvent,
     error::IoContext as _,
+    fault::{self, Point},
     protocol::message::Configure,
-    registry::{EndReason, RegistryError, VmEnd, VmState},
+    registry::{EndReason, RegistryError, VmEnd},
+    state::StateEvent,
     watch::watched,
 };
 
@@ -43,10 +47,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// The database says at once when it changes; this is for file systems on which such notices get lost.
 const REGISTRY_SAFETY_NET: Duration = Duration::from_secs(30);
-
-/// A commit can be seen a moment after its log was written. Our own writers say when; others, an operator's SQLite
-/// shell for instance, do not, so a change is looked at twice.
-const SECOND_LOOK: Duration = Duration::from_millis(50);
 
 /// Why a hypervisor with a limit on its memory was killed.
 const OUT_OF_MEMORY: &str = "the kernel killed it: it went over its limit of memory";
@@ -75,6 +75,8 @@ pub(super) struct StopCall {
 struct Ladder {
     climb: Pin<Box<dyn Future<Output = StopStep>>>,
     reason: EndReason,
+    /// When the guest's time to shut down is over.
+    patience: Instant,
 }
 
 struct Loop {
@@ -88,19 +90,21 @@ struct Loop {
 }
 
 /// Runs until the hypervisor has ended, then leaves nothing but what the VM keeps.
-pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
+pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmError> {
     let (stops, mut stop_calls) = mpsc::channel(16);
     let (agent, agent_state) = watch::channel(AgentState::Booting);
     let (ended, ended_state) = watch::channel(false);
     let tasks = TaskTracker::new();
     let snapshots = Snapshots::new(&started, agent.clone())?;
+    let tidy = snapshots.clone();
+    tasks.spawn(async move { tidy.discard_unfinished().await });
     let control = Control::new(&started, agent_state.clone(), stops, snapshots, tasks.clone());
     let boot = tasks.spawn(connect_agent(started.agent.try_clone(), started.record.name.clone()));
     let mut boot = Box::pin(boot);
     let mut booting = true;
-    let pidfd = watched(open(&started.hypervisor)?).io("watch", Path::new("/proc"))?;
-    let owner = started.owner.as_ref().map(open).transpose()?.map(watched).transpose();
-    let owner = owner.io("watch", Path::new("/proc"))?;
+    let pidfd = watch(&started.hypervisor)?;
+    let mut socket_losses = started.socket.losses()?;
+    let owner = started.owner.as_ref().map(watch).transpose()?;
     let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
     let mut interrupt = signal(SignalKind::interrupt()).io("watch signals of", Path::new("/proc/self"))?;
     let mut registry_changes = crate::watch::Watch::new(&started.paths.registry())?;
@@ -123,6 +127,7 @@ pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
                 owned = false;
                 this.stop_now(EndReason::OwnerDied, &ended_state);
             }
+            () = socket_losses.changed() => this.restore_socket(&mut socket_losses),
             _ = terminate.recv() => this.stop_now(EndReason::Requested, &ended_state),
             _ = interrupt.recv() => this.stop_now(EndReason::Requested, &ended_state),
             changed = registry_changes.changed(), if watching => {
@@ -136,7 +141,7 @@ pub(super) async fn run(mut started: Started) -> Result<(), VmError> {
             }
         }
     };
-    this.finish(reason, tasks).await
+    this.finish(reason, tasks, lock).await
 }
 
 async fn climb(ladder: &mut Option<Ladder>) -> StopStep {
@@ -146,25 +151,26 @@ async fn climb(ladder: &mut Option<Ladder>) -> StopStep {
     }
 }
 
-async fn ready(fd: Option<&AsyncFd<OwnedFd>>) {
+pub(super) async fn ready(fd: Option<&AsyncFd<OwnedFd>>) {
     match fd {
         Some(fd) => drop(fd.readable().await),
         None => std::future::pending().await,
     }
 }
 
-/// A process that has ended already is watched through one that never was: its descriptor would be readable at once.
-fn open(process: &crate::ProcessId) -> Result<OwnedFd, VmError> {
-    let found = process.open().io("watch", Path::new("/proc"))?;
-    match found {
-        Some(pidfd) => Ok(pidfd),
+/// Becomes readable when the process ends, or is so already when it has ended.
+pub(super) fn watch(process: &crate::ProcessId) -> Result<AsyncFd<OwnedFd>, VmError> {
+    let proc = Path::new("/proc");
+    let fd = match process.open().io("watch", proc)? {
+        Some(pidfd) => pidfd,
         // An event descriptor with a count is readable like the pidfd of an ended process.
         None => rustix::event::eventfd(
             1,
             rustix::event::EventfdFlags::NONBLOCK | rustix::event::EventfdFlags::CLOEXEC,
         )
-        .io("watch", Path::new("/proc")),
-    }
+        .io("watch", proc)?,
+    };
+    watched(fd).io("watch", proc)
 }
 
 /// Shakes hands with the agent as soon as it is up, and tells it what only the host knows.
@@ -207,28 +213,53 @@ impl Loop {
         let state = match connected {
             Ok(agent) => AgentState::Ready(agent),
             Err(message) => {
-                tracing::error!("the guest did not come up: {message}");
+                // One that is stopped while it boots is no news.
+                if self.ladder.is_none() {
+                    tracing::error!("the guest did not come up: {message}");
+                }
                 AgentState::Failed(message.into())
             }
         };
         self.agent.send_replace(state);
     }
 
+    /// Begins to stop the VM, or to stop it sooner than it was asked before.
     fn begin_stop(&mut self, call: StopCall, ended: &watch::Receiver<bool>) {
         self.waiting.extend(call.done);
-        if self.ladder.is_some() {
-            return;
-        }
-        if let Err(error) = self.started.registry.set_state(&self.started.claim, VmState::Stopping) {
+        let patience = Instant::now() + call.options.grace;
+        let reason = match &self.ladder {
+            Some(ladder) if ladder.patience <= patience => return,
+            Some(ladder) => ladder.reason,
+            None => call.reason,
+        };
+        self.pass(Point::StopRequested);
+        if let Err(error) = self.started.registry.advance(&self.started.claim, StateEvent::StopRequested) {
             tracing::warn!("cannot record that the VM stops: {error}");
         }
+        self.pass(Point::StopRecorded);
         let agent = match &*self.agent.borrow() {
             AgentState::Ready(agent) => Some(agent.clone()),
             _ => None,
         };
         let (qmp, hypervisor) = (self.started.qmp.clone(), self.started.hypervisor.clone());
         let climb = stop::climb(call.options, agent, qmp, hypervisor, ended.clone());
-        self.ladder = Some(Ladder { climb: Box::pin(climb), reason: call.reason });
+        self.ladder = Some(Ladder { climb: Box::pin(climb), reason, patience });
+    }
+
+    /// The end of a VM goes on whatever a test makes of one of its steps.
+    fn pass(&self, point: Point) {
+        if let Err(error) = fault::at(point) {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Somebody has removed the control socket: it is bound anew, unless something else is in its place.
+    fn restore_socket(&mut self, losses: &mut Losses) {
+        let restored = self.started.socket.restore().and_then(|()| self.started.socket.losses());
+        match restored {
+            Ok(watch) => *losses = watch,
+            Err(error) => tracing::warn!("the control socket is lost, the VM runs on: {error}"),
+        }
     }
 
     /// The guest is not asked: nobody is there to wait for it.
@@ -270,8 +301,9 @@ impl Loop {
         }
     }
 
-    async fn finish(mut self, reason: EndReason, tasks: TaskTracker) -> Result<(), VmError> {
+    async fn finish(mut self, reason: EndReason, tasks: TaskTracker, lock: VmLock) -> Result<(), VmError> {
         let status = self.started.child.0.take().and_then(|mut child| child.wait().ok());
+        self.pass(Point::EndReaped);
         self.ended.send_replace(true);
         let step = match self.ladder.take() {
             Some(ladder) => ladder.climb.await,
@@ -280,6 +312,7 @@ impl Loop {
         self.agent.send_replace(AgentState::Failed("the VM has ended".into()));
         self.started.executions.vm_ended(&end_text(reason)).await;
         self.record_end(reason, status, step);
+        self.pass(Point::EndRecorded);
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(StopReport { step });
         }
@@ -287,19 +320,11 @@ impl Loop {
         if timeout(FAREWELL, tasks.wait()).await.is_err() {
             tracing::warn!("{} answers were not taken within {FAREWELL:?}", tasks.len());
         }
-        let Started { paths, record, socket, lock, registry, owner, group, .. } = self.started;
+        self.pass(Point::EndTold);
+        let Started { paths, socket, registry, claim, owner, group, .. } = self.started;
         drop((socket, group));
-        let gone = !matches!(registry.get(&record.id), Ok(Some(_)) | Err(_));
-        // A VM that was made for one process is of no use to anybody else.
-        if gone || owner.is_some() {
-            crate::host::remove_files(&paths, &record.id)?;
-        }
-        // Last, so that somebody still knows of the files if this process is killed before they are gone.
-        if owner.is_some() {
-            registry.delete(&record.id)?;
-        }
-        drop(lock);
-        Ok(())
+        fault::at(Point::EndUnbound)?;
+        leave(&paths, &registry, &claim, owner.as_ref(), lock)
     }
 
     fn record_end(&self, reason: EndReason, status: Option<ExitStatus>, step: StopStep) {
@@ -316,7 +341,7 @@ impl Loop {
         if self.started.group.as_ref().is_some_and(Group::was_out_of_memory) {
             end.detail = format!("{OUT_OF_MEMORY}; {}", end.detail).trim_end_matches("; ").to_owned();
         }
-        match registry.set_ended(claim, VmState::Stopped, &end) {
+        match registry.set_ended(claim, StateEvent::Ended, &end) {
             Ok(()) | Err(RegistryError::Superseded(_)) => {}
             Err(error) => tracing::error!("cannot record the end of the VM: {error}"),
         }

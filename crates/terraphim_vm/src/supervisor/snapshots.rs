@@ -23,7 +23,13 @@ use super::{
     run::{AgentState, now},
     start::Started,
 };
-use crate::{VmError, agent::AgentClient, driver::qmp::Qmp, error::IoContext as _};
+use crate::{
+    VmError,
+    agent::AgentClient,
+    driver::qmp::Qmp,
+    error::IoContext as _,
+    fault::{self, Point},
+};
 
 /// 165 MB of memory were saved in 0.7 to 3.3 s and loaded in 0.5 s; this is for large guests on slow disks.
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(300);
@@ -57,6 +63,9 @@ pub(crate) struct NewSnapshot {
 pub(crate) struct Rollback {
     pub(crate) id: String,
 }
+
+/// The end of the name of a snapshot's description while it is being taken.
+const UNFINISHED: &str = ".unfinished";
 
 /// The snapshots of one VM.
 #[derive(Clone)]
@@ -93,7 +102,9 @@ impl Snapshots {
         };
         let mut all = Vec::new();
         for entry in entries.flatten() {
-            all.extend(read(&entry.path())?);
+            if entry.path().extension().is_some_and(|it| it == "json") {
+                all.extend(read(&entry.path())?);
+            }
         }
         all.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
         Ok(all)
@@ -106,16 +117,50 @@ impl Snapshots {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let created_at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let snapshot = Snapshot { id, name: new.name, description: new.description, created_at_ms };
-        self.monitor("save", "savevm", &snapshot.id).await?;
         fs::create_dir_all(&self.directory).io("create", &self.directory)?;
-        let path = self.path(&snapshot.id);
+        let (path, unfinished) = (self.path(&snapshot.id), self.unfinished(&snapshot.id));
         let text = serde_json::to_vec(&snapshot).expect("plain data is JSON");
-        fs::write(&path, text).io("write", &path)?;
+        // Noted first: what QEMU saved inside the disk and nobody lists would take room for ever.
+        fs::write(&unfinished, text).io("write", &unfinished)?;
+        fault::at(Point::SnapshotNoted)?;
+        let saved = self.monitor("save", "savevm", &snapshot.id).await;
+        let kept = saved.and_then(|()| {
+            fault::at(Point::SnapshotSaved)?;
+            fs::rename(&unfinished, &path).io("write", &path)
+        });
+        if let Err(error) = kept {
+            self.discard(&snapshot.id).await;
+            return Err(error);
+        }
+        fault::at(Point::SnapshotKept)?;
         let state = self.agent.borrow().clone();
         if let AgentState::Ready(agent) = state {
             agent.configure(&now()).await?;
         }
         Ok(snapshot)
+    }
+
+    /// Removes from the disk what snapshots that were never finished left there: their supervisor was killed meanwhile.
+    pub(super) async fn discard_unfinished(&self) {
+        let left = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let left: Vec<String> = left
+            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(UNFINISHED)?.to_owned()))
+            .collect();
+        let _turn = self.turn.lock().await;
+        for id in left {
+            self.discard(&id).await;
+        }
+    }
+
+    async fn discard(&self, id: &str) {
+        // It was not saved, or not whole: QEMU says so, and there is nothing to delete.
+        if let Err(error) = self.monitor("delete", "delvm", id).await {
+            tracing::debug!("{error}");
+        }
+        let note = self.unfinished(id);
+        if let Err(error) = fs::remove_file(&note) {
+            tracing::warn!("cannot remove {}: {error}", note.display());
+        }
     }
 
     /// Sets the guest back.
@@ -153,7 +198,9 @@ impl Snapshots {
 
     async fn load(&self, id: &str) -> Result<(), VmError> {
         self.qmp.execute("stop", None, PAUSE_LIMIT).await?;
-        self.monitor("load", "loadvm", id).await
+        fault::at(Point::RollbackHalted)?;
+        self.monitor("load", "loadvm", id).await?;
+        fault::at(Point::RollbackLoaded)
     }
 
     async fn return_to_agent(&self) -> Result<AgentClient, VmError> {
@@ -179,6 +226,10 @@ impl Snapshots {
 
     fn path(&self, id: &str) -> PathBuf {
         self.directory.join(format!("{id}.json"))
+    }
+
+    fn unfinished(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}{UNFINISHED}"))
     }
 }
 

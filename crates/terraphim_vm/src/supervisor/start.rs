@@ -2,12 +2,18 @@
 
 use std::{fs, path::Path, process::Child, sync::Arc, time::Duration};
 
-use tokio::{net::UnixStream, sync::mpsc};
+use tokio::{
+    net::UnixStream,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
 
 use super::{
     SupervisorArgs,
     executions::Executions,
     files::{Socket, VmLock},
+    leave::leave,
     lifeline::{Lifeline, Readiness},
     stop::KillOnDrop,
 };
@@ -21,8 +27,12 @@ use crate::{
         user::QemuUser,
     },
     error::IoContext as _,
+    fault::{self, Point},
     image::ImageStore,
-    registry::{Claim, EndReason, Registry, VmEnd, VmRecord, VmState},
+    reconcile::remove_files,
+    registry::{Claim, EndReason, Registry, RegistryError, VmEnd, VmRecord},
+    state::StateEvent,
+    watch::Watch,
 };
 
 /// A running hypervisor and everything that goes with it.
@@ -42,7 +52,6 @@ pub(super) struct Started {
     pub(super) accelerator: Accelerator,
     /// Dropped after the hypervisor has ended.
     pub(super) group: Option<Group>,
-    pub(super) lock: VmLock,
 }
 
 /// QEMU answers at once; the rest is for a loaded host.
@@ -51,64 +60,124 @@ const THROTTLE_LIMIT: Duration = Duration::from_secs(30);
 /// Events between two looks of the loop; a guest that causes more has its own events dropped.
 const EVENT_BACKLOG: usize = 64;
 
-/// Starts the VM and tells the starter how it went. `None`: there was nothing to do.
+/// A commit can be seen a moment after its log was written. Our own writers say when; others, an operator's SQLite shell for
+/// instance, do not, so a change is looked at twice.
+pub(super) const SECOND_LOOK: Duration = Duration::from_millis(50);
+
+/// Starts the VM and tells the starter how it went. `None`: there is nothing to supervise.
 pub(super) async fn start(
     args: &SupervisorArgs,
     lifeline: &mut Lifeline,
-) -> Result<Option<Started>, VmError> {
+) -> Result<Option<(Started, VmLock)>, VmError> {
     let Some(lock) = VmLock::try_take(&args.paths, &args.id)? else {
         lifeline.send(&Readiness::AlreadyOwned);
         return Ok(None);
     };
+    fault::at(Point::StartLocked)?;
     let registry = Arc::new(Registry::read_write(&args.paths.registry())?);
     let me = ProcessId::current().io("read", Path::new("/proc/self/stat"))?;
     let socket_path = |epoch| args.paths.socket(&args.id, epoch);
     let claimed = registry.claim(&args.id, &me, args.owner.as_ref(), socket_path)?;
     let record = registry.get(&args.id)?;
     let (Some((claim, socket)), Some(record)) = (claimed, record) else {
+        // Removed while the starter made ready for it.
+        remove_files(&args.paths, &args.id)?;
         lifeline.send(&Readiness::NoSuchVm);
         return Ok(None);
     };
-    let started = build(args, lock, Arc::clone(&registry), claim.clone(), record, &socket).await;
-    match started {
+    let built = tokio::select! {
+        biased;
+        built = build(args, Arc::clone(&registry), claim.clone(), record, &socket) => built.map_err(Unbuilt::Failed),
+        reason = unwanted(args, &registry, &claim) => Err(reason.map_or_else(Unbuilt::Failed, Unbuilt::Abandoned)),
+    };
+    match built {
         Ok(started) => {
             lifeline.send(&Readiness::Running);
-            Ok(Some(started))
+            fault::at(Point::StartTold)?;
+            Ok(Some((started, lock)))
         }
-        Err(error) => {
+        Err(Unbuilt::Failed(error)) => {
             let end = VmEnd { detail: error.to_string(), ..VmEnd::of(EndReason::StartFailed) };
-            registry.set_ended(&claim, VmState::Failed, &end)?;
+            if let Err(unrecorded) = registry.set_ended(&claim, StateEvent::StartFailed, &end) {
+                tracing::error!("cannot record that the VM did not start: {unrecorded}");
+            }
             Err(error)
+        }
+        Err(Unbuilt::Abandoned(reason)) => {
+            let end = VmEnd { detail: "stopped while it started".to_owned(), ..VmEnd::of(reason) };
+            match registry
+                .advance(&claim, StateEvent::StopRequested)
+                .and_then(|()| registry.set_ended(&claim, StateEvent::Ended, &end))
+            {
+                Ok(()) | Err(RegistryError::Superseded(_)) => {}
+                Err(error) => tracing::error!("cannot record the end of the VM: {error}"),
+            }
+            leave(&args.paths, &registry, &claim, args.owner.as_ref(), lock)?;
+            lifeline.send(&Readiness::Failed("it was stopped while it started".to_owned()));
+            Ok(None)
+        }
+    }
+}
+
+/// Why there is no running hypervisor.
+enum Unbuilt {
+    Failed(VmError),
+    Abandoned(EndReason),
+}
+
+/// Returns when nobody wants the VM any more: before its hypervisor answers, nobody else listens for that.
+async fn unwanted(args: &SupervisorArgs, registry: &Registry, claim: &Claim) -> Result<EndReason, VmError> {
+    let mut changes = Watch::new(&args.paths.registry())?;
+    let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
+    let owner = args.owner.as_ref().map(super::run::watch).transpose()?;
+    let mut limit = Duration::MAX;
+    loop {
+        match registry.stop_requested(claim) {
+            Ok(Some(true) | None) => return Ok(EndReason::Requested),
+            Ok(Some(false)) => {}
+            Err(error) => tracing::warn!("cannot read the registry, the start goes on: {error}"),
+        }
+        tokio::select! {
+            changed = timeout(limit, changes.changed()) => {
+                limit = if changed.is_ok() { SECOND_LOOK } else { Duration::MAX };
+            }
+            _ = terminate.recv() => return Ok(EndReason::Requested),
+            () = super::run::ready(owner.as_ref()) => return Ok(EndReason::OwnerDied),
         }
     }
 }
 
 async fn build(
     args: &SupervisorArgs,
-    lock: VmLock,
     registry: Arc<Registry>,
     claim: Claim,
     record: VmRecord,
     socket: &Path,
 ) -> Result<Started, VmError> {
+    fault::at(Point::StartClaimed)?;
     let socket = Socket::bind(socket)?;
+    fault::at(Point::StartBound)?;
     let directory = args.paths.vm(&args.id);
     fs::create_dir_all(&directory).io("create", &directory)?;
     let accelerator = Accelerator::detect(&args.paths.cache())?;
     let group = Group::create(&args.paths, &args.id, &record.spec.limits)?;
     let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator, group.as_ref())?;
+    fault::at(Point::StartSpawned)?;
     let process = child.0.as_ref().map_or(0, Child::id).cast_signed();
     // A hypervisor that has ended by now is found dead below, with its own words as the reason.
     let hypervisor = ProcessId::of(process).io("read", Path::new("/proc"))?;
     registry.set_hypervisor(&claim, &hypervisor)?;
+    fault::at(Point::StartRecorded)?;
     let (event_sender, qmp_events) = mpsc::channel(EVENT_BACKLOG);
     let qmp = match Qmp::connect(qmp_stream, event_sender).await {
         Ok(qmp) => qmp,
         Err(error) => return Err(died(args, &directory, &mut child, error)),
     };
     throttle(&qmp, &record.spec.limits).await?;
-    registry.set_state(&claim, VmState::Running)?;
+    fault::at(Point::StartAnswered)?;
     let executions = Executions::open(&args.paths, &args.id)?;
+    registry.advance(&claim, StateEvent::Launched)?;
+    fault::at(Point::StartRunning)?;
     Ok(Started {
         paths: args.paths.clone(),
         registry,
@@ -124,7 +193,6 @@ async fn build(
         executions,
         accelerator,
         group,
-        lock,
     })
 }
 
@@ -151,8 +219,13 @@ fn spawn(
     let scratch = directory.join("scratch.qcow2");
     let scratch_base = crate::image::scratch_base(&args.paths.cache(), u64::from(record.spec.disk_mib))?;
     if !scratch.exists() {
-        crate::image::create_overlay(&scratch_base, &scratch)?;
+        // Under another name until it is whole: a full disk or a kill would leave one that no QEMU opens.
+        let unfinished = directory.join("scratch.unfinished");
+        let _ = fs::remove_file(&unfinished);
+        crate::image::create_overlay(&scratch_base, &unfinished)?;
+        fs::rename(&unfinished, &scratch).io("create", &scratch)?;
     }
+    fault::at(Point::StartDisk)?;
     let spawned = Machine {
         id: &args.id,
         spec: &record.spec,

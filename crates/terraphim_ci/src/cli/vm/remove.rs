@@ -56,7 +56,6 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) async fn prune(host: &Host, args: &PruneArgs) -> Result<Exit, Failure> {
-    host.repair_all()?;
     let mut removed: Vec<Value> = Vec::new();
     for record in host.list()? {
         let is_over = match record.state {

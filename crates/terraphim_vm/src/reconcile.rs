@@ -1,0 +1,194 @@
+//! Registry and reality brought together: what a killed process left is recorded, ended and cleared away.
+//!
+//! Nothing here guesses. Whoever acts for a VM has its lock, so no living supervisor is disturbed; and only what the registry
+//! says is gone, or what holds nothing of value, is removed: a registry that was moved away or put back from a copy costs
+//! no VM its disk.
+
+use std::{collections::BTreeSet, fs, io, path::Path, str::FromStr as _, time::Duration};
+
+use crate::{
+    Host, Paths, ProcessId, VmError, VmId, VmRecord,
+    error::IoContext as _,
+    fault::{self, Point},
+    process::{Role, boot_id},
+    registry::{Claim, EndReason, Registry, VmEnd},
+    state::StateEvent,
+    supervisor::VmLock,
+};
+
+/// A hypervisor that the kernel has killed gives back its memory before it is gone.
+const DEATH_LIMIT: Duration = Duration::from_secs(10);
+
+impl Host {
+    /// Brings every row in line with the processes that really run and removes what nobody will come back for. Every
+    /// command does so first; it costs a query and three directory listings when there is nothing to do, and writes nothing.
+    ///
+    /// # Errors
+    /// The registry cannot be read, or something cannot be repaired; the rest is repaired all the same.
+    pub fn reconcile(&self) -> Result<(), VmError> {
+        if !self.paths().registry().exists() {
+            return Ok(());
+        }
+        let registry = Registry::read_only(&self.paths().registry())?;
+        let mut first = Ok(());
+        let mut known = BTreeSet::new();
+        for row in registry.list()? {
+            match row {
+                Ok(row) => {
+                    if row.needs_repair() {
+                        first = first.and(self.repair(&row.id));
+                    }
+                    known.insert(row.id);
+                }
+                // What a row that cannot be read is about is left alone.
+                Err(crate::registry::RegistryError::Row { id, .. }) => known.extend(VmId::from_str(&id)),
+                Err(error) => first = first.and(Err(error.into())),
+            }
+        }
+        for id in registry.removed()? {
+            first = first.and(self.finish_removal(&id));
+        }
+        for id in self.strays(&known) {
+            first = first.and(self.clear_stray(&id));
+        }
+        first
+    }
+
+    /// The same for one VM. A living supervisor's row is not touched: its lock cannot be had.
+    pub(crate) fn repair(&self, id: &VmId) -> Result<(), VmError> {
+        self.repair_because(id, "")
+    }
+
+    /// Likewise for who knows how the supervisor ended.
+    pub(crate) fn repair_because(&self, id: &VmId, detail: &str) -> Result<(), VmError> {
+        let read = || Registry::read_only(&self.paths().registry());
+        if !read()?.get(id)?.is_some_and(|row| row.needs_repair()) {
+            return Ok(());
+        }
+        let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
+        // Read again under the lock: somebody may have repaired or started it meanwhile.
+        let Some(row) = read()?.get(id)?.filter(VmRecord::needs_repair) else { return Ok(()) };
+        fault::at(Point::RepairLocked)?;
+        let registry = Registry::read_write(&self.paths().registry())?;
+        let claim = Claim { id: id.clone(), epoch: row.epoch };
+        if row.state.is_owned() {
+            self.await_hypervisor(&row)?;
+            if let Some(socket) = &row.socket {
+                let _ = fs::remove_file(socket);
+                let _ = fs::remove_dir(self.paths().vm_runtime(id));
+            }
+            crate::cgroup::remove_left(self.paths(), id)?;
+            fault::at(Point::RepairUnbound)?;
+            let end = VmEnd { detail: detail.to_owned(), ..VmEnd::of(loss(&row)) };
+            registry.set_ended(&claim, StateEvent::Lost, &end)?;
+            fault::at(Point::RepairRecorded)?;
+        }
+        // A VM that was made for one process is of no use to anybody else.
+        if row.owner.is_some() { purge(self.paths(), &registry, &claim) } else { Ok(()) }
+    }
+
+    /// A row says `stopped` only after the hypervisor has gone. The kernel has killed it with its supervisor; this is for
+    /// the moment that it takes to go.
+    fn await_hypervisor(&self, row: &VmRecord) -> Result<(), VmError> {
+        let Some(hypervisor) = &row.hypervisor else { return Ok(()) };
+        let proc = Path::new("/proc");
+        hypervisor.kill_as(Role::Hypervisor, &row.id).io("kill the hypervisor in", proc)?;
+        if hypervisor.is_alive_as(Role::Hypervisor, &row.id)
+            && !hypervisor.ended_within(DEATH_LIMIT).io("watch the hypervisor in", proc)?
+        {
+            let detail = format!("its hypervisor (pid {}) cannot be killed", hypervisor.pid);
+            return Err(VmError::Stuck { id: row.id.clone(), detail });
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a VM whose row was deleted.
+    fn finish_removal(&self, id: &VmId) -> Result<(), VmError> {
+        // Its supervisor, or whoever removes it, is at it.
+        let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
+        let registry = Registry::read_write(&self.paths().registry())?;
+        // A row of this id is there again only when somebody put it back.
+        if registry.get(id)?.is_none() {
+            remove_files(self.paths(), id)?;
+        }
+        Ok(registry.forget_removed(id)?)
+    }
+
+    /// Ids that files are named by and no row is.
+    fn strays(&self, known: &BTreeSet<VmId>) -> BTreeSet<VmId> {
+        let paths = self.paths();
+        let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
+        entries(&paths.vms())
+            .chain(entries(&paths.locks()))
+            .chain(entries(paths.runtime()))
+            .filter_map(|entry| VmId::from_str(entry.file_name().to_str()?).ok())
+            .filter(|id| !known.contains(id))
+            .collect()
+    }
+
+    /// Removes what a start leaves that raced with the VM's removal: a lock, a directory of sockets, a supervisor's log. A
+    /// directory with anything else in it stays, see [the module](self).
+    fn clear_stray(&self, id: &VmId) -> Result<(), VmError> {
+        let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
+        if Registry::read_only(&self.paths().registry())?.get(id)?.is_some() {
+            return Ok(());
+        }
+        let directory = self.paths().vm(id);
+        let names = |directory| -> io::Result<Vec<_>> {
+            fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+        };
+        match names(&directory) {
+            Ok(names) if names == ["supervisor.log"] => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => return Ok(()),
+        }
+        remove_files(self.paths(), id)
+    }
+}
+
+impl VmRecord {
+    /// Whether somebody has to act: its supervisor is dead, or it has ended and the process that it was made for is dead.
+    fn needs_repair(&self) -> bool {
+        let is_abandoned = || self.owner.as_ref().is_some_and(|owner| !owner.is_alive());
+        self.is_stale() || (!self.state.is_owned() && is_abandoned())
+    }
+}
+
+/// Why a VM has no supervisor any more.
+fn loss(row: &VmRecord) -> EndReason {
+    let same_boot = |it: &ProcessId| boot_id().is_ok_and(|boot| boot == it.boot_id);
+    if row.supervisor.as_ref().is_some_and(same_boot) {
+        EndReason::SupervisorDied
+    } else {
+        EndReason::HostRebooted
+    }
+}
+
+/// Removes a VM that nobody owns, row first: the row leaves a note, so that whoever comes next finishes what this process
+/// did not. The caller holds the lock.
+pub(crate) fn purge(paths: &Paths, registry: &Registry, claim: &Claim) -> Result<(), VmError> {
+    registry.delete(claim)?;
+    fault::at(Point::RemoveDeleted)?;
+    clear(paths, registry, &claim.id)
+}
+
+/// Removes the files of a VM whose row is gone. The caller holds the lock.
+pub(crate) fn clear(paths: &Paths, registry: &Registry, id: &VmId) -> Result<(), VmError> {
+    remove_files(paths, id)?;
+    fault::at(Point::RemoveFiles)?;
+    Ok(registry.forget_removed(id)?)
+}
+
+/// Removes everything that a VM has on disk, its lock last. The caller holds the lock.
+pub(crate) fn remove_files(paths: &Paths, id: &VmId) -> Result<(), VmError> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    crate::cgroup::remove_left(paths, id)?;
+    for directory in [paths.vm(id), paths.vm_runtime(id)] {
+        gone(fs::remove_dir_all(&directory)).io("remove", &directory)?;
+    }
+    let lock = paths.lock(id);
+    gone(fs::remove_file(&lock)).io("remove", &lock)
+}
