@@ -214,7 +214,7 @@ mod tests {
         let id = VmId::random();
         Registry::read_write(&host.paths().registry())
             .unwrap()
-            .insert(&id, "vm", &VmSpec::default())
+            .insert(&id, "vm", &VmSpec::default(), None)
             .unwrap();
         (dir, host, id)
     }

@@ -21,6 +21,10 @@ use crate::{
 fn with_qemu(test: &TestHost, script: Option<&str>, args: &[&str]) -> Command {
     let directory = test.path().join("home/bin");
     fs::create_dir_all(&directory).unwrap();
+    // A hypervisor that root starts runs as somebody else, who has to get there.
+    for level in directory.ancestors().take_while(|level| level.starts_with(test.path())) {
+        fs::set_permissions(level, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let program = directory.join("qemu-system-x86_64");
     let mut path = directory.into_os_string();
     let mut command = test.tci(args);

@@ -276,6 +276,7 @@ async fn test_cleanup_dead_processes_on_init() {
     }
     assert!(!lost.socket.unwrap().exists());
     test.host.client(&alive.id).unwrap().ping().await.unwrap();
+    test.sql("DELETE FROM vms WHERE name LIKE 'row-%'");
     test.host.stop(&alive.id, &NOW).await.unwrap();
 }
 
