@@ -365,7 +365,7 @@ impl Host {
         owner: Option<ProcessId>,
     ) -> Result<Option<Readiness>, VmError> {
         let directory = self.paths.vm(id);
-        fs::create_dir_all(&directory).io("create", &directory)?;
+        crate::make_private_directory(&directory).io("create", &directory)?;
         let log_path = directory.join("supervisor.log");
         let log = fs::File::options().create(true).append(true).open(&log_path).io("open", &log_path)?;
         let (near, far) = StdStream::pair().io("make a socket pair for", &self.program)?;

@@ -96,45 +96,6 @@ fn files_with(directory: &std::path::Path, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn limits_of_time_end_steps_and_jobs() {
-    let world = World::new();
-    // A minute is the shortest limit there is; both run at the same time.
-    world.workflow(
-        "limits",
-        r#"
-on: push
-jobs:
-  step:
-    runs-on: ubuntu-latest
-    steps:
-      - timeout-minutes: 1
-        run: sleep 600
-      - if: failure()
-        run: echo "after the step"
-  job:
-    runs-on: ubuntu-latest
-    timeout-minutes: 1
-    steps:
-      - run: sleep 600
-      - run: echo "never printed"
-      - if: always()
-        run: echo "after the job"
-"#,
-    );
-    let (said, report) = world.run(&[]);
-    said.ends(1, &["after the step\n", "after the job\n", "timeout-minutes"]);
-    assert!(!said.stdout.contains("] never printed\n"), "{said:#?}");
-    let of = |job: usize| {
-        let steps = report["jobs"][job]["steps"].as_array().unwrap().iter();
-        let steps: Vec<&str> = steps.map(|step| step["conclusion"].as_str().unwrap()).collect();
-        (report["jobs"][job]["conclusion"].as_str().unwrap(), steps)
-    };
-    assert_eq!(of(0), ("failure", vec!["failure", "success"]));
-    assert_eq!(of(1), ("cancelled", vec!["cancelled", "skipped", "success"]));
-    assert_eq!(report["conclusion"], "failure");
-}
-
-#[test]
 fn each_job_and_each_workflow_can_have_a_vm_of_its_own() {
     let world = World::new();
     let job = "    runs-on: ubuntu-latest\n    steps: [{run: 'test ! -e /var/tmp/mark && sudo touch /var/tmp/mark'}]\n";

@@ -53,7 +53,7 @@ impl RunFiles {
     /// # Errors
     /// The file system refuses.
     pub fn create(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.dir).io("create directory", &self.dir)
+        terraphim_vm::make_private_directory(&self.dir).io("create directory", &self.dir)
     }
 
     /// Makes the end mark.

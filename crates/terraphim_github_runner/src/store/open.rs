@@ -31,7 +31,7 @@ pub(super) fn database(data: &Path) -> PathBuf {
 
 /// Opens for writing; makes or migrates the database where needed, one process at a time.
 pub(super) async fn for_writing(data: &Path) -> Result<SqlitePool, StoreError> {
-    fs::create_dir_all(data).io("create directory", data)?;
+    terraphim_vm::make_private_directory(data).io("create directory", data)?;
     let path = database(data);
     let lock_path = data.join("runs.lock");
     let lock = File::options()
@@ -47,6 +47,7 @@ pub(super) async fn for_writing(data: &Path) -> Result<SqlitePool, StoreError> {
         .and_then(|locked| locked)
         .io("lock", &lock_path)?;
     let is_new = !check_magic(&path)?;
+    terraphim_vm::make_private_file(&path).io("create", &path)?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(true)

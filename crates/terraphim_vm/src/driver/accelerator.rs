@@ -59,7 +59,7 @@ impl Accelerator {
             return Ok(kept.accelerator);
         }
         let accelerator = probe()?;
-        fs::create_dir_all(cache).io("create", cache)?;
+        crate::make_private_directory(cache).io("create", cache)?;
         let text = serde_json::to_vec(&Cached { boot_id, version, accelerator: accelerator.clone() });
         let temporary = cache.join(format!("accelerator.{}", std::process::id()));
         fs::write(&temporary, text.expect("plain data is JSON")).io("write", &temporary)?;

@@ -53,7 +53,7 @@ impl ImageStore {
     /// A directory cannot be made or entered.
     pub fn open_with_cache(directory: &Path, cache: &Path) -> Result<ImageStore, ImageError> {
         let prepare = |path: &Path| {
-            fs::create_dir_all(path).io("create", path)?;
+            crate::make_private_directory(path).io("create", path)?;
             path.canonicalize().io("find", path)
         };
         let directory = prepare(directory)?;

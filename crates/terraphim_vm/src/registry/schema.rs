@@ -137,8 +137,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, RegistryError> {
 fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryError> {
     let database = |source| RegistryError::Database { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|source| RegistryError::Io { path: parent.to_owned(), source })?;
+        crate::make_private_directory(parent)
+            .map_err(|source| RegistryError::Io { path: parent.to_owned(), source })?;
     }
+    crate::make_private_file(path).map_err(|source| RegistryError::Io { path: path.to_owned(), source })?;
     let mut connection = Connection::open(path).map_err(database)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(database)?;
     let found = version(&connection).map_err(database)?;

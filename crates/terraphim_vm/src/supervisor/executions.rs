@@ -79,7 +79,7 @@ const READ_SIZE: usize = 256 * 1024;
 impl Executions {
     pub(super) fn open(paths: &Paths, id: &VmId) -> Result<Executions, VmError> {
         let directory = paths.vm(id).join("exec");
-        fs::create_dir_all(&directory).io("create", &directory)?;
+        crate::make_private_directory(&directory).io("create", &directory)?;
         let (ends, _) = watch::channel(String::new());
         Ok(Executions { directory, all: Arc::default(), writers: TaskTracker::new(), ends })
     }

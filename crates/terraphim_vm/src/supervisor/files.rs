@@ -65,7 +65,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 fn open_lock(path: &Path) -> Result<File, VmError> {
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).io("create", parent)?;
+        crate::make_private_directory(parent).io("create", parent)?;
     }
     File::options().create(true).append(true).open(path).io("open", path)
 }

@@ -117,7 +117,7 @@ impl Snapshots {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let created_at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let snapshot = Snapshot { id, name: new.name, description: new.description, created_at_ms };
-        fs::create_dir_all(&self.directory).io("create", &self.directory)?;
+        crate::make_private_directory(&self.directory).io("create", &self.directory)?;
         let (path, unfinished) = (self.path(&snapshot.id), self.unfinished(&snapshot.id));
         let text = serde_json::to_vec(&snapshot).expect("plain data is JSON");
         // Noted first: what QEMU saved inside the disk and nobody lists would take room for ever.

@@ -1,6 +1,6 @@
 //! The straight line from nothing to a running hypervisor. Whatever fails, dropping what was made so far undoes it.
 
-use std::{fs, path::Path, process::Child, sync::Arc, time::Duration};
+use std::{path::Path, process::Child, sync::Arc, time::Duration};
 
 use tokio::{
     net::UnixStream,
@@ -158,7 +158,7 @@ async fn build(
     let socket = Socket::bind(socket)?;
     fault::at(Point::StartBound)?;
     let directory = args.paths.vm(&args.id);
-    fs::create_dir_all(&directory).io("create", &directory)?;
+    crate::make_private_directory(&directory).io("create", &directory)?;
     let accelerator = Accelerator::detect(&args.paths.cache())?;
     let group = Group::create(&args.paths, &args.id, &record.spec.limits)?;
     let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator, group.as_ref())?;
