@@ -40,7 +40,12 @@ pub(crate) async fn serve(
     port_file: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
-    let listener = TcpListener::bind(address).await.context(format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address).await;
+    let in_use = matches!(&listener, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse);
+    let listener = listener.context(format!("cannot listen on {address}")).map_err(|failure| {
+        let remedy = "another program listens there; choose another port with `--listen`";
+        if in_use { failure.hint(remedy) } else { failure }
+    })?;
     let address = listener.local_addr().context("cannot tell the address of the server")?;
     api.host.reconcile()?;
     let resumed = resume::resume(&api).map_err(|error| Failure::fault(error.message))?;

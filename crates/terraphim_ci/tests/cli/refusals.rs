@@ -121,6 +121,19 @@ fn an_image_that_nobody_can_build_is_refused() {
 }
 
 #[test]
+fn a_port_in_use_is_named_with_a_remedy() {
+    let world = World::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = world.run(&["serve", "--listen", &address]);
+    said.fails(
+        3,
+        &[&format!("cannot listen on {address}"), "hint: another program listens there", "--listen"],
+    );
+    assert_eq!(said.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said:#?}");
+}
+
+#[test]
 fn a_wrong_configuration_names_file_line_and_key() {
     let world = World::with_workflow(GOOD);
     world.write("tci.toml", "[vm-types.big]\ncpus = 4\nmemori-mib = 1\n");

@@ -107,6 +107,17 @@ fn a_host_without_room_for_output_is_an_infrastructure_fault() {
 }
 
 #[test]
+fn a_host_without_room_for_a_vm_is_an_infrastructure_fault() {
+    let world = World::new();
+    world.workflow("room", &job("      - run: echo never\n"));
+    // Not even a registry or a disk's header fits.
+    let said = Said::of(&world.limited_to(16 << 10, &["run"]).output().unwrap());
+    assert_eq!(said.code, 3, "{said:#?}");
+    assert_eq!(said.errors(), 1, "{said:#?}");
+    assert!(!said.all().contains("panicked at"), "{said:#?}");
+}
+
+#[test]
 fn a_step_that_forks_without_end_can_be_cancelled_and_cleaned_up_after() {
     let world = World::new();
     world.workflow(
