@@ -83,6 +83,13 @@ impl VmClient {
         &self.id
     }
 
+    /// Whether the socket of the start that this client is for is still there: it goes with its supervisor. One that was
+    /// killed leaves it, and the next call says so.
+    #[must_use]
+    pub fn has_socket(&self) -> bool {
+        self.socket.exists()
+    }
+
     pub(crate) fn exec_output(&self, exec: &str) -> PathBuf {
         self.paths.exec_output(&self.id, exec)
     }

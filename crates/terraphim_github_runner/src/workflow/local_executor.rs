@@ -1,8 +1,9 @@
 //! Runs commands in VMs of this host.
 
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ const MAX_OUTPUT: usize = 16 << 20;
 pub struct LocalCommandExecutor {
     host: Host,
     user: Option<String>,
+    /// By id of the VM. A step would otherwise open the registry to find the socket that the step before it used.
+    // A std mutex: held for a look or an insertion.
+    clients: Arc<Mutex<HashMap<String, VmClient>>>,
 }
 
 /// The user that our images have for steps; it may become root with sudo.
@@ -49,7 +53,7 @@ impl LocalCommandExecutor {
     /// Commands that name no user run as `runner`, who also owns the files that are put into a VM.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        LocalCommandExecutor { host, user: Some(USER.to_owned()) }
+        LocalCommandExecutor { host, user: Some(USER.to_owned()), clients: Arc::default() }
     }
 
     /// Another user instead of `runner`; root if `None`.
@@ -61,8 +65,16 @@ impl LocalCommandExecutor {
     fn client(&self, session: &Session) -> Result<VmClient> {
         let failed =
             |source: BoxError| GitHubRunnerError::failed(format!("reach VM {}", session.vm_id), source);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = clients.get(&session.vm_id).filter(|known| known.has_socket()) {
+            return Ok(known.clone());
+        }
         let id: VmId = session.vm_id.parse().map_err(|error| failed(Box::new(error)))?;
-        self.host.client(&id).map_err(|error| failed(Box::new(error)))
+        // Only VMs that are used now are kept in mind.
+        clients.retain(|_, client| client.has_socket());
+        let client = self.host.client(&id).map_err(|error| failed(Box::new(error)))?;
+        clients.insert(session.vm_id.clone(), client.clone());
+        Ok(client)
     }
 
     fn request(&self, spec: &ProcessSpec) -> ExecRequest {
