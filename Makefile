@@ -1,7 +1,7 @@
 # The project's commands. `make demo` and `make test` install what is missing (asking for sudo, saying so) and need only
 # Rust, see README.md.
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench soak fuzz install setup
+.PHONY: demo test check bench compare-vm soak fuzz install setup
 
 CARGO ?= cargo
 # Everything that `make demo` makes stays in the clone.
@@ -24,6 +24,10 @@ check:
 
 bench: setup
 	@scripts/bench.sh
+
+# Beside maqet (PyPI), where that can be installed.
+compare-vm: setup
+	@scripts/compare-vm.sh
 
 soak: setup
 	@scripts/soak.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make bench`: measures on this machine; see crates/terraphim_ci/benches/vm.rs.
+# `make bench`: measures on this machine; see crates/terraphim_ci/benches/vm/main.rs. With arguments, those groups only
+# (scripts/bench.sh commands steps). The last line is JSON.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TCI_TEST_IMAGES="$PWD/target/tci-test"
@@ -7,4 +8,4 @@ cargo build --release --locked --package terraphim_ci
 for image in busybox debian; do
   target/release/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done
-cargo bench --locked --package terraphim_ci --bench vm
+cargo bench --locked --package terraphim_ci --bench vm -- "$@"
