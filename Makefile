@@ -1,7 +1,7 @@
 # The project's commands. `make demo` and `make test` install what is missing (asking for sudo, saying so) and need only
 # Rust, see README.md.
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench compare-vm soak fuzz install setup
+.PHONY: demo test check bench compare-vm soak fuzz compare install setup
 
 CARGO ?= cargo
 # Everything that `make demo` makes stays in the clone.
@@ -36,6 +36,12 @@ soak: setup
 # RUSTC_BOOTSTRAP=1, without which a stable compiler refuses the sanitizer.
 fuzz: setup
 	@scripts/fuzz.sh
+
+# The behaviours of testdata/workflows in VMs and, where `act` is installed, with it; NAME=part of a name for some.
+compare: setup
+	$(CARGO) build --quiet --locked -p terraphim_ci
+	for image in busybox debian; do target/debug/tci --data-dir target/tci-test image build $$image; done
+	$(CARGO) xtask compare $(NAME)
 
 install: setup
 	$(CARGO) install --locked --path crates/terraphim_ci

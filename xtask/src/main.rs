@@ -1,4 +1,6 @@
-//! Repository tasks: `cargo xtask arrows`.
+//! Repository tasks: `cargo xtask arrows`, `cargo xtask compare`.
+
+mod compare;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +34,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 fn main() -> Result<ExitCode> {
     match std::env::args().nth(1).as_deref() {
         Some("arrows") => arrows(),
-        _ => bail!("usage: cargo xtask arrows"),
+        Some("compare") => compare::compare(&std::env::args().nth(2).unwrap_or_default()),
+        _ => bail!("usage: cargo xtask arrows | compare [PART OF A NAME]"),
     }
 }
 

@@ -77,6 +77,7 @@ pub mod diagnostic;
 pub mod env_file;
 pub mod expr;
 pub mod mask;
+pub mod matcher;
 pub mod matrix;
 pub mod plan;
 pub mod resolve;

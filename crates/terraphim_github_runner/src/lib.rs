@@ -51,6 +51,7 @@ pub mod learning;
 pub mod models;
 pub mod schedule;
 pub mod session;
+pub mod settings;
 pub mod store;
 pub mod workflow;
 

@@ -51,3 +51,4 @@ pub use spec::{MAX_VCPUS, MIN_MEMORY_MIB, Mount, Network, SpecProblem, VmSpec, h
 pub use ssh::SshKeys;
 pub use state::VmState;
 pub use supervisor::{ForwardTarget, Snapshot, StopOptions, StopReport, StopStep, SupervisorArgs};
+pub use watch::DirectoryWatch;

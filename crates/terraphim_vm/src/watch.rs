@@ -102,3 +102,53 @@ impl Watch {
         }
     }
 }
+
+/// Wakes when something comes into a directory or leaves it, or when somebody who has written to a file in it closes it
+/// or dies.
+pub struct DirectoryWatch {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl DirectoryWatch {
+    /// Watches from now on. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// The directory is not there, or there are too many watches.
+    pub fn new(directory: &Path) -> io::Result<DirectoryWatch> {
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let what = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::CLOSE_WRITE;
+        inotify::add_watch(&fd, directory, what)?;
+        Ok(DirectoryWatch { fd: watched(fd)? })
+    }
+
+    /// Returns after the next change. Changes between two calls count as one.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    ///
+    /// # Cancel safety
+    /// A change is not lost: it is either returned or still unread.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let mut seen = false;
+            let mut reader = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
+            loop {
+                match reader.next() {
+                    Ok(_) => seen = true,
+                    Err(rustix::io::Errno::WOULDBLOCK) => break,
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            ready.clear_ready();
+            if seen {
+                return Ok(());
+            }
+        }
+    }
+}

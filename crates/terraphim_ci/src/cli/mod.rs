@@ -13,6 +13,7 @@ mod run;
 mod runs;
 mod schedule;
 mod serve;
+mod setting;
 mod token;
 mod vm;
 
@@ -78,6 +79,10 @@ enum Command {
     Artifact(artifact::ArtifactArgs),
     /// Handle caches, which jobs share.
     Cache(cache::CacheArgs),
+    /// Handle the stored secrets of repositories, environments and owners.
+    Secret(setting::SecretCommandArgs),
+    /// Handle their stored variables.
+    Var(setting::VarCommandArgs),
     /// Handle virtual machines.
     Vm(vm::VmArgs),
     /// Handle images, from which virtual machines start.
@@ -124,6 +129,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Runs(args) => runs::main(args, global),
         Command::Artifact(args) => artifact::main(args, global),
         Command::Cache(args) => cache::main(args, global),
+        Command::Secret(args) => setting::secret_main(args, global),
+        Command::Var(args) => setting::var_main(args, global),
         Command::Vm(args) => vm::main(args, global),
         Command::Image(args) => image::main(args, global),
         Command::Serve(args) => serve::main(args, global),

@@ -186,6 +186,8 @@ mod tests {
                 outcome: Conclusion::Success,
                 conclusion: Conclusion::Success,
                 outputs: IndexMap::new(),
+                environment: None,
+                permissions: None,
                 annotations: Vec::new(),
                 started_at: None,
                 duration: Duration::from_secs(4),

@@ -8,3 +8,4 @@ mod plan;
 mod refusals;
 mod runs;
 mod services;
+mod settings;

@@ -89,7 +89,10 @@ fn wrong_events_jobs_inputs_and_files_are_refused() {
     world.write("bad.json", "[1]");
     let dispatch = ["-e", "workflow_dispatch", "--input", "a=1"];
     for (args, words) in [
-        (&["-e", "release"][..], &["no workflow is for the event `release`", "push, workflow_dispatch"][..]),
+        (
+            &["-e", "release"][..],
+            &["the event starts none", "'on' does not name the event 'release'", "name a file"][..],
+        ),
         (&["-j", "deploy"], &["has a job `deploy`", "build, test"]),
         (&["--input", "a=1"], &["takes no inputs", "workflow_dispatch"]),
         (&dispatch, &["no input `a`"]),

@@ -20,6 +20,8 @@ use super::contexts::RunContexts;
 use super::event::{Conclusion, JobKey, RunEvent};
 use super::expand::ReadyJob;
 use super::graph::{End, combine};
+use super::group::{Entry, enter};
+use super::place::not_begun;
 use super::plan::{PlannedCall, PlannedJob};
 use super::report::JobReport;
 use super::scope::{Ended, Scope};
@@ -60,14 +62,31 @@ pub(super) fn run_call<'a>(
     call: PlannedCall,
     planned: Arc<PlannedJob>,
     ready: ReadyJob,
-    cancel: CancellationToken,
+    (cancel, held): (CancellationToken, Arc<[String]>),
 ) -> Pin<Box<dyn Future<Output = Result<Ended>> + Send + 'a>> {
     Box::pin(async move {
         let called = match called(&shared, &call, &ready) {
             Ok(called) => Arc::new(called),
             Err(text) => return Ok(broken(&shared, &planned, &ready, &text).await),
         };
+        // The group of the job, then that of the called workflow.
+        let mut held = held;
+        let mut memberships = Vec::new();
+        for (concurrency, contexts) in
+            [(&planned.concurrency, &ready.contexts), (&call.concurrency, &called.contexts.open)]
+        {
+            let who = Some(&ready.key);
+            match enter(&shared, concurrency.as_ref(), contexts, who, &held, &cancel).await? {
+                Entry::In(membership) => {
+                    held = held.iter().cloned().chain(membership.iter().map(|it| it.group.clone())).collect();
+                    memberships.extend(membership);
+                }
+                Entry::Cancelled => return Ok(not_begun(&shared, &planned, &ready).await.into()),
+                Entry::Impossible(text) => return Ok(broken(&shared, &planned, &ready, &text).await),
+            }
+        }
         let mut scope = Scope::new(Arc::clone(&called), commons, cancel);
+        scope.hold(held);
         scope.run().await?;
         let ends: Vec<Conclusion> = scope.results().map(|(_, result, _)| result).collect();
         let conclusion = combine(&ends);
@@ -80,6 +99,7 @@ pub(super) fn run_call<'a>(
                 return Ok(ended);
             }
         };
+        drop(memberships);
         let end = End { outcome: conclusion, conclusion };
         Ok(Ended { end, outputs, reports: scope.reports() })
     })

@@ -23,6 +23,12 @@ pub(super) enum Request {
     Group(String),
     /// The group ends.
     EndGroup,
+    /// A file of problem matchers for this step and those that follow.
+    AddMatcher(String),
+    /// A problem matcher that is wanted no more, by its owner.
+    RemoveOwner(String),
+    /// Those of a file.
+    RemoveMatchers(String),
     /// A line for people who look for a fault.
     Debug(String),
     /// The command cannot be carried out; the step fails.
@@ -109,9 +115,8 @@ impl Interpreter {
             "group" => vec![Request::Group(data)],
             "endgroup" => vec![Request::EndGroup],
             "echo" => self.set_echo(&data),
-            "add-matcher" | "remove-matcher" => {
-                vec![warning(format!("{name} changes nothing: this version has no problem matchers"))]
-            }
+            "add-matcher" => vec![Request::AddMatcher(data)],
+            "remove-matcher" => vec![remove_matcher(command)],
             _ => return None,
         };
         let is_quiet = matches!(
@@ -128,6 +133,17 @@ impl Interpreter {
             _ => return vec![Request::Refuse(format!("echo is on or off, not {data:?}"))],
         }
         Vec::new()
+    }
+}
+
+fn remove_matcher(command: &Command) -> Request {
+    let owner = command.property("owner").map(str::trim).filter(|owner| !owner.is_empty());
+    match (owner, command.data.trim()) {
+        (Some(owner), "") => Request::RemoveOwner(owner.to_owned()),
+        (None, "") => Request::Refuse("remove-matcher needs an owner or a file".to_owned()),
+        (None, file) => Request::RemoveMatchers(file.to_owned()),
+        // GitHub warns and goes on.
+        (Some(_), _) => warning("remove-matcher takes an owner or a file, not both"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use terraphim_actions::expr::{Object, Scope, Value};
 use terraphim_actions::matrix::{self, Configuration, Strategy};
+use terraphim_actions::resolve::{self, Environment};
 use terraphim_actions::span::Span;
 use terraphim_actions::template::{Template, TemplateError};
 use thiserror::Error;
@@ -14,7 +15,7 @@ use super::clock::Timing;
 use super::contexts::RunContexts;
 use super::event::{Conclusion, JobKey};
 use super::functions::JobFunctions;
-use super::inputs::VmTypes;
+use super::inputs::{EnvironmentSettings, VmTypes};
 use super::plan::PlannedJob;
 
 /// A job whose matrix values, name and limits are known.
@@ -29,6 +30,8 @@ pub(super) struct ReadyJob {
     pub(super) limit: Duration,
     pub(super) grace: Duration,
     pub(super) continue_on_error: bool,
+    /// `environment`; its variables are in the context `vars`.
+    pub(super) environment: Option<Environment>,
 }
 
 /// What a job became.
@@ -87,6 +90,7 @@ pub(super) struct Rules<'a> {
     pub(super) vm_types: &'a VmTypes,
     pub(super) timing: &'a Timing,
     pub(super) caller: &'a Caller,
+    pub(super) environments: &'a IndexMap<String, EnvironmentSettings>,
 }
 
 /// The jobs that a job of the plan stands for.
@@ -116,7 +120,9 @@ fn ready(
     let index = configuration.strategy.get("job-index").map_or(0.0, Value::to_number);
     let limit = minutes(job.timeout.as_ref(), &scope, rules.timing)?;
     let grace = minutes(job.cancel_timeout.as_ref(), &scope, rules.timing)?;
-    Ok(ReadyJob {
+    let environment = job.environment.as_ref().map(|template| resolve::environment(template, &scope));
+    let environment = environment.transpose()?.flatten();
+    let mut ready = ReadyJob {
         key: rules.caller.key(&job.id, has_matrix.then_some(index_of(index))),
         name: rules.caller.name(if name.trim().is_empty() { &job.id } else { &name }),
         matrix: has_matrix.then(|| serde_json::Value::from(&configuration.matrix)),
@@ -127,8 +133,28 @@ fn ready(
             Some(template) => template.bool_value(&scope)?,
             None => false,
         },
-        contexts,
-    })
+        environment,
+        contexts: Object::new(),
+    };
+    // Only now: what decides about a job does not see the variables of its environment, as GitHub has it.
+    if let Some(vars) = ready.environment.as_ref().and_then(|it| variables_of(it, &contexts, rules)) {
+        contexts.insert("vars", vars);
+    }
+    ready.contexts = contexts;
+    Ok(ready)
+}
+
+/// The context `vars` of a job with an environment.
+fn variables_of(environment: &Environment, contexts: &Object, rules: Rules<'_>) -> Option<Object> {
+    let own = rules.environments.get(&environment.name.to_lowercase())?;
+    let mut vars = match contexts.get("vars") {
+        Some(Value::Obj(vars)) => Object::clone(vars),
+        _ => Object::new(),
+    };
+    for (name, value) in &own.vars {
+        vars.insert(name, value.as_str());
+    }
+    Some(vars)
 }
 
 #[expect(

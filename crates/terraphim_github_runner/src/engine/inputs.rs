@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use tokio::io::AsyncRead;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::clock::Timing;
+use super::groups::Groups;
 use super::layout::Layout;
 use super::services::JobServices;
 use crate::action::ActionStore;
@@ -46,6 +48,10 @@ pub struct RunInputs {
     pub vars: IndexMap<String, String>,
     /// The context `secrets`; none of their values is ever stored or shown.
     pub secrets: IndexMap<String, Secret>,
+    /// What jobs get in addition that name an environment, by its name in lower case.
+    pub environments: IndexMap<String, EnvironmentSettings>,
+    /// Where concurrency groups are kept; without it they have no effect.
+    pub groups: Option<Groups>,
     /// The context `inputs`.
     pub inputs: IndexMap<String, serde_json::Value>,
     /// Run only these jobs and those that they need; all of them if empty.
@@ -90,6 +96,8 @@ impl RunInputs {
             env: IndexMap::new(),
             vars: IndexMap::new(),
             secrets: IndexMap::new(),
+            environments: IndexMap::new(),
+            groups: None,
             inputs: IndexMap::new(),
             jobs: Vec::new(),
             matrix: IndexMap::new(),
@@ -133,9 +141,18 @@ impl WorkspaceSource for EmptyWorkspace {
     }
 }
 
-/// A text that is never printed.
+/// What the jobs of an environment get, over what the repository has.
+#[derive(Clone, Debug, Default)]
+pub struct EnvironmentSettings {
+    /// Its secrets.
+    pub secrets: IndexMap<String, Secret>,
+    /// Its variables.
+    pub vars: IndexMap<String, String>,
+}
+
+/// A text that is never printed, and wiped from memory when it is dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// The text.
@@ -147,13 +164,13 @@ impl Secret {
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Secret(text)
+        Secret(Zeroizing::new(text))
     }
 }
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
-        Secret(text.to_owned())
+        Secret(Zeroizing::new(text.to_owned()))
     }
 }
 

@@ -14,14 +14,16 @@ use super::action::States;
 use super::background::Background;
 use super::clock::{Clock, Interruption};
 use super::contexts::env_context;
+use super::environment;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::expand::ReadyJob;
 use super::functions::{Hashes, StepFunctions};
 use super::level::{Level, boxed};
 use super::masks::Masks;
+use super::matchers::KnownMatchers;
 use super::place::Place;
 use super::plan::PlannedJob;
-use super::report::{JobReport, StepReport};
+use super::report::{EnvironmentReport, JobReport, StepReport};
 use super::services::JobAccess;
 use super::shared::Shared;
 use super::step::Task;
@@ -43,6 +45,8 @@ pub(super) struct Job {
     pub(super) paths: Vec<String>,
     /// The part of `github` that this job adds to.
     pub(super) github: Object,
+    /// The context `secrets`.
+    pub(super) secrets: Value,
     pub(super) runner: Object,
     /// The list of steps that runs.
     pub(super) level: Level,
@@ -63,6 +67,8 @@ pub(super) struct Job {
     pub(super) access: Arc<Mutex<Option<JobAccess>>>,
     /// Its steps that run beside the others.
     pub(super) background: Background,
+    /// The problem matchers that its steps added.
+    pub(super) matchers: KnownMatchers,
     /// It is a step in the background of another.
     is_branch: bool,
     started_at: DateTime<Utc>,
@@ -82,7 +88,11 @@ impl Job {
     ) -> Job {
         let clock = Clock::start(cancel, ready.limit, ready.grace);
         let masks = Masks::new(shared.masker.clone());
-        let github = shared.job_github(&planned);
+        let mut github = shared.job_github(&planned);
+        let secrets = environment::secrets(&shared, &planned, ready.environment.as_ref());
+        if environment::has_no_permission(&planned) {
+            github.insert("token", "");
+        }
         let runner = shared.runner(&ready);
         Job {
             shared,
@@ -95,6 +105,7 @@ impl Job {
             env: IndexMap::new(),
             paths: Vec::new(),
             github,
+            secrets,
             runner,
             level: Level::default(),
             states: States::new(),
@@ -106,6 +117,7 @@ impl Job {
             has_event_file: false,
             access: Arc::default(),
             background: Background::new(),
+            matchers: KnownMatchers::default(),
             is_branch: false,
             started_at: Utc::now(),
             started: Instant::now(),
@@ -127,6 +139,7 @@ impl Job {
             env: self.env.clone(),
             paths: self.paths.clone(),
             github: self.github.clone(),
+            secrets: self.secrets.clone(),
             runner: self.runner.clone(),
             level: Level { steps: self.level.steps.clone(), ..Level::default() },
             states: States::new(),
@@ -138,6 +151,7 @@ impl Job {
             has_event_file: self.has_event_file,
             access: Arc::clone(&self.access),
             background: Background::new(),
+            matchers: self.matchers.clone(),
             is_branch: true,
             started_at: self.started_at,
             started: self.started,
@@ -158,6 +172,7 @@ impl Job {
             at: self.started_at,
         };
         self.shared.observe(&event).await;
+        self.hide_environment()?;
         self.make_view().await?;
         match self.job_env().await? {
             Ok(()) => self.all_steps().await?,
@@ -167,7 +182,8 @@ impl Job {
             }
         }
         let outputs = self.outputs().await?;
-        Ok(self.finish(outputs).await)
+        let environment = self.environment_report().await?;
+        Ok(self.finish(outputs, environment).await)
     }
 
     /// What actions do before all steps, the steps, and what actions do after them, last first.
@@ -253,7 +269,7 @@ impl Job {
         contexts.insert("env", env_context(env));
         contexts.insert("steps", self.level.steps.clone());
         match &self.level.composite {
-            None => contexts.insert("secrets", self.shared.contexts.secrets.clone()),
+            None => contexts.insert("secrets", self.secrets.clone()),
             Some(composite) => {
                 for name in ["vars", "needs"] {
                     contexts.remove(name);
@@ -324,7 +340,7 @@ impl Job {
     }
 
     /// A message about the job itself.
-    async fn annotate(&mut self, level: AnnotationLevel, text: String) {
+    pub(super) async fn annotate(&mut self, level: AnnotationLevel, text: String) {
         let annotation = Annotation::new(level, self.masks.mask(&text));
         self.annotations.push(annotation.clone());
         let job = self.ready.key.clone();
@@ -400,7 +416,11 @@ impl Job {
         Ok(outputs)
     }
 
-    async fn finish(mut self, outputs: IndexMap<String, String>) -> JobReport {
+    async fn finish(
+        mut self,
+        outputs: IndexMap<String, String>,
+        environment: Option<EnvironmentReport>,
+    ) -> JobReport {
         self.reports.sort_by_key(|report| report.number);
         let tolerated = self.ready.continue_on_error && self.status == Conclusion::Failure;
         let report = JobReport {
@@ -412,6 +432,8 @@ impl Job {
             outcome: self.status,
             conclusion: if tolerated { Conclusion::Success } else { self.status },
             outputs,
+            environment,
+            permissions: environment::permissions(&self.planned),
             annotations: self.annotations,
             started_at: Some(self.started_at),
             duration: self.started.elapsed(),

@@ -8,7 +8,7 @@
 //! | `planner`, `parallel`, `supported`: files to plans | `run`, `scope`, `call`: the jobs of a run and of the workflows it calls |
 //! | `graph`: which job does what next | `commons`, `place`: VMs and what is put into them |
 //! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `level`, `step`, `background`, `script`, `action`: one job |
-//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `hash_files`, `around` |
+//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `matchers`, `hash_files`, `around`, `group`, `groups` |
 
 mod action;
 mod around;
@@ -18,6 +18,7 @@ mod clock;
 mod commands;
 mod commons;
 mod contexts;
+mod environment;
 mod error;
 mod event;
 mod exchange;
@@ -25,6 +26,8 @@ mod expand;
 mod functions;
 mod glob;
 mod graph;
+mod group;
+mod groups;
 mod hash_files;
 mod inputs;
 mod job;
@@ -32,6 +35,7 @@ mod layout;
 mod level;
 mod lines;
 mod masks;
+mod matchers;
 mod output;
 mod parallel;
 mod place;
@@ -53,11 +57,14 @@ pub use error::{EngineError, InvalidWorkflow};
 pub use event::{
     Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunConclusion, RunEvent, RunObserver,
 };
-pub use inputs::{EmptyWorkspace, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource};
+pub use groups::Groups;
+pub use inputs::{
+    EmptyWorkspace, EnvironmentSettings, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource,
+};
 pub use layout::Layout;
 pub use plan::{Command, Plan, PlannedAction, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 pub(crate) use planner::always;
 pub use planner::{plan_commands, plan_workflow};
-pub use report::{JobReport, RunReport, StepReport};
+pub use report::{EnvironmentReport, JobReport, RunReport, StepReport};
 pub use run::run;
 pub use services::{JobAccess, JobIdentity, JobServices};

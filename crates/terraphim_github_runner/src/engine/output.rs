@@ -10,6 +10,7 @@ use super::commands::{Interpreter, Request, may_hold_command};
 use super::event::{Annotation, AnnotationLevel, JobKey, RunEvent, RunObserver};
 use super::lines::{Block, Lines};
 use super::masks::Masks;
+use super::matchers::StepMatchers;
 use crate::error::Result;
 use crate::workflow::{OutputSink, Stream};
 
@@ -57,6 +58,7 @@ pub(super) struct StepOutput<'a> {
     /// Absent where commands mean nothing.
     interpreter: Option<Interpreter>,
     shows_debug: bool,
+    matchers: Option<StepMatchers>,
     stdout: Source,
     stderr: Source,
     /// Masked text that was not handed on yet. Empty between two writes.
@@ -77,6 +79,7 @@ impl<'a> StepOutput<'a> {
             masks,
             interpreter,
             shows_debug: false,
+            matchers: None,
             stdout: Source::default(),
             stderr: Source::default(),
             ready: BytesMut::new(),
@@ -87,6 +90,12 @@ impl<'a> StepOutput<'a> {
     /// Shows what `::debug::` says.
     pub(super) fn with_debug(mut self, shows_debug: bool) -> Self {
         self.shows_debug = shows_debug;
+        self
+    }
+
+    /// Looks for messages of tools.
+    pub(super) fn with_matchers(mut self, matchers: StepMatchers) -> Self {
+        self.matchers = Some(matchers);
         self
     }
 
@@ -125,13 +134,19 @@ impl<'a> StepOutput<'a> {
                     self.end_line(stream);
                 }
             }
-            Block::Lines(lines) if self.interpreter.is_some() && may_hold_command(&lines) => {
+            Block::Lines(lines) if self.must_look_at(&lines) => {
                 for line in lines.split_inclusive(|byte| *byte == b'\n') {
                     self.line(line).await;
                 }
             }
             Block::Lines(lines) => self.show(&lines),
         }
+    }
+
+    /// Whether the block must be looked at line by line.
+    fn must_look_at(&self, lines: &[u8]) -> bool {
+        let has_matchers = self.matchers.as_ref().is_some_and(|matchers| !matchers.is_empty());
+        has_matchers || (self.interpreter.is_some() && may_hold_command(lines))
     }
 
     /// A line that came in pieces has ended: what was held back of it is no beginning of a secret.
@@ -146,12 +161,44 @@ impl<'a> StepOutput<'a> {
         let end = line.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
         let text = String::from_utf8_lossy(&line[..end]);
         let interpreted = self.interpreter.as_mut().and_then(|interpreter| interpreter.line(&text));
-        let Some(interpreted) = interpreted else { return self.show(line) };
+        let Some(interpreted) = interpreted else {
+            self.show(line);
+            return self.look(&text).await;
+        };
         if interpreted.is_shown {
             self.show(line);
         }
         for request in interpreted.requests {
             self.request(request).await;
+        }
+    }
+
+    /// Looks for the message of a tool in a line.
+    async fn look(&mut self, line: &str) {
+        let Some(matchers) = self.matchers.as_mut().filter(|matchers| !matchers.is_empty()) else { return };
+        let seen = matchers.look(line);
+        for warning in seen.warnings {
+            self.annotate(Annotation::new(AnnotationLevel::Warning, warning)).await;
+        }
+        if let Some(annotation) = seen.annotation {
+            self.annotate(annotation).await;
+        }
+    }
+
+    async fn change_matchers(&mut self, request: Request) {
+        let Some(matchers) = &mut self.matchers else { return };
+        let changed = match &request {
+            Request::AddMatcher(path) => matchers.add(path).await,
+            Request::RemoveMatchers(path) => matchers.remove_file(path).await,
+            Request::RemoveOwner(owner) => {
+                matchers.remove_owner(owner);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(text) = changed {
+            self.requests.has_failed = true;
+            self.annotate(Annotation::new(AnnotationLevel::Error, text)).await;
         }
     }
 
@@ -162,6 +209,9 @@ impl<'a> StepOutput<'a> {
             Request::State(name, value) => drop(self.requests.state.insert(name, value)),
             Request::Env(name, value) => drop(self.requests.env.insert(name, value)),
             Request::Path(path) => self.requests.paths.push(path),
+            Request::AddMatcher(_) | Request::RemoveOwner(_) | Request::RemoveMatchers(_) => {
+                self.change_matchers(request).await;
+            }
             Request::Debug(text) if self.shows_debug => self.show(format!("##[debug]{text}\n").as_bytes()),
             Request::Debug(_) => {}
             Request::Annotate(annotation) => self.annotate(annotation).await,
@@ -258,5 +308,136 @@ impl OutputSink for StepOutput<'_> {
         }
         self.flush().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+    use terraphim_actions::mask::Masker;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<RunEvent>>);
+
+    #[async_trait]
+    impl RunObserver for Heard {
+        async fn observe(&self, event: &RunEvent) {
+            self.0.lock().unwrap().push(event.clone());
+        }
+    }
+
+    /// A secret of one or more lines. Shorter ones than this are parts of words, and show wherever those do.
+    fn secret() -> impl Strategy<Value = String> {
+        proptest::collection::vec("[A-Za-z0-9+/=&<>%\"'\\\\ -]{0,3}[A-Z][0-9]{4}[a-z]{4}[!-~]{0,6}", 1..3)
+            .prop_map(|lines| lines.join("\n"))
+    }
+
+    fn encoded(secret: &str, how: usize) -> String {
+        match how {
+            0 => secret.to_owned(),
+            1 => STANDARD.encode(secret),
+            2 => STANDARD.encode(format!("x:{secret}")),
+            3 => serde_json::to_string(secret).unwrap(),
+            4 => secret
+                .bytes()
+                .map(|byte| match byte {
+                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                        char::from(byte).to_string()
+                    }
+                    byte => format!("%{byte:02X}"),
+                })
+                .collect(),
+            _ => {
+                secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+            }
+        }
+    }
+
+    /// What of the secret nobody may see: each line without the blanks around it, as it is and as base64 of the whole.
+    fn forbidden(secret: &str) -> Vec<String> {
+        let lines = secret.lines().map(|line| line.trim().to_owned());
+        lines.chain([STANDARD.encode(secret.trim())]).collect()
+    }
+
+    fn text(secrets: &[String], pieces: &[(usize, usize, usize)]) -> String {
+        let before = [
+            "",
+            "word ",
+            "::notice title=",
+            "::error file=a,line=3::",
+            "::group::",
+            "\n",
+            "::debug::",
+            "##[warning]",
+        ];
+        let mut text = String::new();
+        for (secret, how, place) in pieces {
+            text += before[place % before.len()];
+            text += &encoded(&secrets[secret % secrets.len()], how % 6);
+            text += if place % 3 == 0 { "::after\n" } else { " " };
+        }
+        text
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn no_secret_shows_wherever_and_however_it_is_written(
+            secrets in proptest::collection::vec(secret(), 1..4),
+            late in secret(),
+            pieces in proptest::collection::vec((0usize..9, 0usize..6, 0usize..8), 1..12),
+            cuts in proptest::collection::vec(1usize..40, 1..40),
+        ) {
+            let mut masker = Masker::new();
+            masker.add_all(secrets.iter().map(String::as_str)).unwrap();
+            let place = Place { job: Some(JobKey::new("j", None)), step: 1, workspace: "/w".to_owned() };
+            let heard = Heard::default();
+            let mut all = secrets.clone();
+            all.push(late.clone());
+            let escaped = late.replace('%', "%25").replace('\n', "%0A");
+            let written = format!("::add-mask::{escaped}\n{}", text(&all, &pieces));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let requests = runtime.block_on(async {
+                let mut output = StepOutput::new(place, &heard, Masks::new(masker), Some(Interpreter::new(false)))
+                    .with_debug(true);
+                let mut rest = written.as_bytes();
+                for cut in cuts.iter().cycle() {
+                    if rest.is_empty() {
+                        break;
+                    }
+                    let (piece, more) = rest.split_at((*cut).min(rest.len()));
+                    rest = more;
+                    output.write(Stream::Stdout, Bytes::copy_from_slice(piece)).await.unwrap();
+                }
+                output.finish().await
+            });
+            let events = heard.0.lock().unwrap();
+            let mut shown = String::new();
+            for event in events.iter() {
+                match event {
+                    RunEvent::Output { text, .. } => shown += &String::from_utf8_lossy(text),
+                    RunEvent::GroupStart { name, .. } => shown += name,
+                    _ => {}
+                }
+                shown += "\n";
+            }
+            for annotation in &requests.annotations {
+                for text in [Some(&annotation.message), annotation.title.as_ref(), annotation.file.as_ref()] {
+                    shown += text.map_or("", String::as_str);
+                    shown += "\n";
+                }
+            }
+            for secret in &all {
+                for part in forbidden(secret) {
+                    prop_assert!(!shown.contains(&part), "{part:?} shows in {shown:?}");
+                }
+            }
+        }
     }
 }

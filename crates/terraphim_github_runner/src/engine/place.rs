@@ -11,6 +11,7 @@ use super::action::Nodes;
 use super::commons::Commons;
 use super::event::{Conclusion, JobKey, RunEvent};
 use super::expand::ReadyJob;
+use super::group::{Entry, enter};
 use super::inputs::Isolation;
 use super::job::Job;
 use super::plan::PlannedJob;
@@ -120,8 +121,20 @@ pub(super) async fn run_job(
     commons: &Commons<'_>,
     planned: Arc<PlannedJob>,
     ready: ReadyJob,
-    cancel: CancellationToken,
+    (cancel, held): (CancellationToken, Arc<[String]>),
 ) -> Result<JobReport> {
+    // A job that waits for its group takes no room from others.
+    let group =
+        enter(&shared, planned.concurrency.as_ref(), &ready.contexts, Some(&ready.key), &held, &cancel);
+    let _membership = match group.await? {
+        Entry::In(membership) => membership,
+        Entry::Cancelled => return Ok(not_begun(&shared, &planned, &ready).await),
+        Entry::Impossible(text) => {
+            let failure = Conclusion::Failure;
+            let report = JobReport::not_run(ready.key, &planned.id, &ready.name, failure);
+            return Ok(shared.tell_broken(report, &text).await);
+        }
+    };
     let Some(_slot) = commons.slot(&cancel).await else {
         return Ok(not_begun(&shared, &planned, &ready).await);
     };
@@ -146,7 +159,7 @@ pub(super) async fn run_job(
 }
 
 /// A job that was cancelled before it began.
-async fn not_begun(shared: &Shared, planned: &PlannedJob, ready: &ReadyJob) -> JobReport {
+pub(super) async fn not_begun(shared: &Shared, planned: &PlannedJob, ready: &ReadyJob) -> JobReport {
     let cancelled = Conclusion::Cancelled;
     let report = JobReport::not_run(ready.key.clone(), &planned.id, &ready.name, cancelled);
     shared.tell_not_run(&report).await;

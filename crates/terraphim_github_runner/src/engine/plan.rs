@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use terraphim_actions::span::Span;
 use terraphim_actions::template::{Template, TemplateError};
-use terraphim_actions::workflow::{CallSecrets, Condition, Uses};
+use terraphim_actions::workflow::{CallSecrets, Condition, Permissions, Uses};
 
 use super::error::EngineError;
 
@@ -24,6 +24,8 @@ pub struct Plan {
     pub setup: Vec<Command>,
     /// `env` of the workflow.
     pub env: Option<Template>,
+    /// `concurrency` of the workflow.
+    pub concurrency: Option<Template>,
     /// The jobs in the order of the file.
     pub jobs: Vec<PlannedJob>,
     /// Run after the jobs, always and all of them.
@@ -60,6 +62,12 @@ pub struct PlannedJob {
     pub strategy: Option<Template>,
     /// `env`.
     pub env: Option<Template>,
+    /// `environment`.
+    pub environment: Option<Template>,
+    /// `concurrency`.
+    pub concurrency: Option<Template>,
+    /// `permissions`, those of the workflow if the job has none.
+    pub permissions: Option<Permissions>,
     /// `permissions` gives `id-token: write`.
     pub may_request_id_token: bool,
     /// `defaults` of the job and of the workflow, the stronger first.
@@ -91,6 +99,8 @@ pub struct PlannedCall {
     pub inputs: Option<Template>,
     /// `on.workflow_call.outputs` of the called workflow.
     pub outputs: Option<Template>,
+    /// `concurrency` of the called workflow.
+    pub concurrency: Option<Template>,
     /// The called workflow.
     pub plan: Arc<Plan>,
 }

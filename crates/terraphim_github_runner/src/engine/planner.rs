@@ -40,6 +40,7 @@ pub fn plan_workflow(workflow: &Workflow) -> Result<Plan, InvalidWorkflow> {
         files: workflow.files.clone(),
         setup: Vec::new(),
         env: workflow.env.clone(),
+        concurrency: workflow.concurrency.clone(),
         jobs: Vec::new(),
         cleanup: Vec::new(),
         notices: without_effect(workflow),
@@ -56,6 +57,7 @@ fn plan_jobs(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Templat
 fn plan_call(top: &Plan, call: &Call, called: &CalledWorkflow) -> PlannedCall {
     let plan = Plan {
         env: called.env.clone(),
+        concurrency: None,
         jobs: plan_jobs(top, &called.jobs, called.defaults.as_ref()),
         notices: Vec::new(),
         ..top.clone()
@@ -66,6 +68,7 @@ fn plan_call(top: &Plan, call: &Call, called: &CalledWorkflow) -> PlannedCall {
         secrets: call.secrets.clone(),
         inputs: called.inputs.clone(),
         outputs: called.outputs.clone(),
+        concurrency: called.concurrency.clone(),
         plan: Arc::new(plan),
     }
 }
@@ -82,6 +85,9 @@ fn plan_job(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template
         runs_on: job.runs_on.clone(),
         strategy: job.strategy.clone(),
         env: job.env.clone(),
+        environment: job.environment.clone(),
+        concurrency: job.concurrency.clone(),
+        permissions: job.permissions.clone(),
         may_request_id_token: job
             .permissions
             .as_ref()
@@ -162,6 +168,9 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
         runs_on: None,
         strategy: None,
         env: None,
+        environment: None,
+        concurrency: None,
+        permissions: None,
         may_request_id_token: false,
         defaults: Vec::new(),
         steps: steps.collect(),
@@ -182,6 +191,7 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
         files: Vec::new(),
         setup: workflow.setup_commands.iter().map(command).collect(),
         env: Some(Template::new(Node::Map(env.collect()), Span::default())),
+        concurrency: None,
         jobs: vec![job],
         cleanup: workflow.cleanup_commands.iter().map(command).collect(),
         notices: Vec::new(),

@@ -20,7 +20,7 @@ pub struct RunReport {
     pub title: String,
     /// How it ended.
     pub conclusion: RunConclusion,
-    /// Why, for an infrastructure fault.
+    /// Why, for an infrastructure fault or a run that could not begin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it began.
@@ -55,6 +55,12 @@ pub struct JobReport {
     pub conclusion: Conclusion,
     /// Its outputs.
     pub outputs: IndexMap<String, String>,
+    /// The environment that it was for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentReport>,
+    /// `permissions`, without the scopes in which it may do nothing; absent if neither the job nor the workflow says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<IndexMap<&'static str, &'static str>>,
     /// Messages about the job itself.
     pub annotations: Vec<Annotation>,
     /// When it began, if it did.
@@ -79,12 +85,24 @@ impl JobReport {
             outcome: conclusion,
             conclusion,
             outputs: IndexMap::new(),
+            environment: None,
+            permissions: None,
             annotations: Vec::new(),
             started_at: None,
             duration: Duration::ZERO,
             steps: Vec::new(),
         }
     }
+}
+
+/// The environment of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EnvironmentReport {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// One step.

@@ -11,6 +11,7 @@ use super::around::run_commands;
 use super::commons::Commons;
 use super::error::EngineError;
 use super::event::{Conclusion, Phase, RunConclusion, RunEvent, RunObserver};
+use super::group::{Entry, Membership, enter};
 use super::inputs::RunInputs;
 use super::plan::Plan;
 use super::preflight::{possible_jobs, preflight, run_title};
@@ -67,6 +68,8 @@ impl<'a> Run<'a> {
         cancel: CancellationToken,
         vm_type: String,
     ) -> Run<'a> {
+        // A newer run of its concurrency group may cancel it too.
+        let cancel = cancel.child_token();
         let commons = Arc::new(Commons::new(&shared, sessions, vm_type, cancel.clone()));
         Run {
             title: run_title(&shared),
@@ -92,15 +95,34 @@ impl<'a> Run<'a> {
         for message in &shared.plan.notices {
             shared.observe(&RunEvent::Notice { message: message.clone(), at: Utc::now() }).await;
         }
-        let result = self.everything().await;
+        self.tell_what_has_no_effect().await;
+        let (mut message, mut membership) = (None, None);
+        let result = match self.enter().await {
+            Ok(Entry::In(entered)) => {
+                membership = entered;
+                self.everything(membership.as_ref()).await
+            }
+            Ok(Entry::Cancelled) => {
+                self.cancel.cancel();
+                Ok(())
+            }
+            Ok(Entry::Impossible(text)) => {
+                self.setup_failed = true;
+                message = Some(shared.masker.mask(&text));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         // What still runs after a fault is stopped by dropping it.
         self.scope.stop();
         let conclusion = match &result {
             Ok(()) => self.conclusion(),
             Err(_) => RunConclusion::InfrastructureFault,
         };
-        let message = result.as_ref().err().map(|error| shared.masker.mask(&chain(error)));
+        let message = result.as_ref().err().map(|error| shared.masker.mask(&chain(error))).or(message);
         self.close(conclusion == RunConclusion::Success).await;
+        // Others of the group may begin once the VM is gone.
+        drop(membership);
         let report = self.report(conclusion, message.clone());
         let duration = report.duration;
         shared.observe(&RunEvent::RunFinished { conclusion, message, duration, at: Utc::now() }).await;
@@ -110,9 +132,36 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Waits for the turn of the run in its concurrency group.
+    async fn enter(&mut self) -> Result<Entry> {
+        let (shared, contexts) = (&self.shared, &self.shared.contexts.open);
+        enter(shared, shared.plan.concurrency.as_ref(), contexts, None, &[], &self.cancel).await
+    }
+
+    /// Says which keys of the workflow change nothing in this run.
+    async fn tell_what_has_no_effect(&mut self) {
+        let plan = &self.shared.plan;
+        let has_groups = plan.concurrency.is_some() || plan.all_jobs().any(|job| job.concurrency.is_some());
+        let inputs = &self.shared.inputs;
+        let mut messages = Vec::new();
+        if has_groups && inputs.groups.is_none() {
+            messages.push("`concurrency` has no effect: this run was given no place for its groups");
+        }
+        if !inputs.token.expose().is_empty() && plan.all_jobs().any(|job| job.permissions.is_some()) {
+            messages.push(
+                "`permissions` does not narrow the token: the jobs get the one that the run was given, but none if \
+                 they have no permission at all",
+            );
+        }
+        for message in messages {
+            self.shared.observe(&RunEvent::Notice { message: message.to_owned(), at: Utc::now() }).await;
+        }
+    }
+
     /// Setup, jobs, cleanup.
-    async fn everything(&mut self) -> Result<()> {
+    async fn everything(&mut self, membership: Option<&Membership>) -> Result<()> {
         let shared = Arc::clone(&self.shared);
+        self.scope.hold(membership.map(|it| it.group.clone()).into_iter().collect());
         if !shared.plan.setup.is_empty()
             && let Some(place) = self.commons.place(&shared).await?
         {

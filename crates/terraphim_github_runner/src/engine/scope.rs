@@ -63,6 +63,8 @@ pub(super) struct Scope<'a> {
     jobs: Vec<Known>,
     running: FuturesUnordered<Running<'a>>,
     tokens: HashMap<Instance, CancellationToken>,
+    /// The concurrency groups of what the jobs are part of.
+    held: Arc<[String]>,
 }
 
 impl<'a> Scope<'a> {
@@ -81,7 +83,13 @@ impl<'a> Scope<'a> {
             is_cancelled: false,
             running: FuturesUnordered::new(),
             tokens: HashMap::new(),
+            held: Arc::from([]),
         }
+    }
+
+    /// What the jobs are part of is in these concurrency groups.
+    pub(super) fn hold(&mut self, held: Arc<[String]>) {
+        self.held = held;
     }
 
     /// Runs all jobs.
@@ -209,12 +217,13 @@ impl<'a> Scope<'a> {
         let token = CancellationToken::new();
         self.tokens.insert(instance, token.clone());
         let (shared, commons) = (Arc::clone(&self.shared), Arc::clone(&self.commons));
+        let held = Arc::clone(&self.held);
         let ready = self.jobs[instance.job].ready[instance.index].clone();
         let planned = Arc::new(shared.plan.jobs[instance.job].clone());
         self.running.push(Box::pin(async move {
             let ended = match planned.call.clone() {
-                Some(call) => run_call(shared, commons, call, planned, ready, token).await,
-                None => run_job(shared, &commons, planned, ready, token).await.map(Ended::from),
+                Some(call) => run_call(shared, commons, call, planned, ready, (token, held)).await,
+                None => run_job(shared, &commons, planned, ready, (token, held)).await.map(Ended::from),
             };
             (instance, ended)
         }));
@@ -294,5 +303,6 @@ pub(super) fn rules(shared: &Shared) -> Rules<'_> {
         vm_types: &inputs.vm_types,
         timing: &inputs.timing,
         caller: &shared.caller,
+        environments: &inputs.environments,
     }
 }

@@ -144,8 +144,12 @@ impl Job {
         let shared = Arc::clone(&self.shared);
         let place = self.output_place(frame.number);
         let masks = self.masks.clone();
+        let has_commands = interpreter.is_some();
         let mut output =
             StepOutput::new(place, &*shared.observer, masks, interpreter).with_debug(shared.shows_debug());
+        if has_commands {
+            output = output.with_matchers(self.step_matchers());
+        }
         let (result, why) = self.watch(spec, &mut output, &frame.holder).await;
         let end = match result {
             Ok(outcome) => {

@@ -138,7 +138,7 @@ impl Job {
             vm_id: self.place.session().vm_id.clone(),
             github: self.github.iter().filter_map(text).collect(),
             default_branch: inputs.repository.default_branch.clone(),
-            environment: None,
+            environment: self.ready.environment.as_ref().map(|environment| environment.name.clone()),
             is_from_outside,
             may_request_id_token: self.planned.may_request_id_token && !is_from_outside,
         }

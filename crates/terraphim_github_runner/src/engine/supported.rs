@@ -20,26 +20,9 @@ pub(super) fn unsupported(workflow: &Workflow) -> Vec<Diagnostic> {
     found.diagnostics
 }
 
-/// What the file says and this way of running changes nothing about.
+/// What is legal in the file and surely wrong.
 pub(super) fn without_effect(workflow: &Workflow) -> Vec<String> {
-    let mut notices: Vec<String> =
-        workflow.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-    let file = workflow.files.first().map_or("", |file| &**file);
-    let concurrency = workflow.concurrency.iter();
-    for template in concurrency.chain(workflow.jobs.values().filter_map(|job| job.concurrency.as_ref())) {
-        notices.push(format!(
-            "{file} (Line: {}, Col: {}): `concurrency` has no effect: a run that is started by hand waits for no other",
-            template.span.line, template.span.col
-        ));
-    }
-    let has_permissions =
-        workflow.permissions.is_some() || workflow.jobs.values().any(|job| job.permissions.is_some());
-    if has_permissions {
-        notices.push(format!(
-            "{file}: `permissions` has no effect: the token of this run is the one that was given to it, if any"
-        ));
-    }
-    notices
+    workflow.warnings.iter().map(|warning| format!("warning: {warning}")).collect()
 }
 
 struct Found<'a> {
@@ -66,7 +49,6 @@ impl Found<'_> {
         }
         self.key("container", job.container.as_ref(), "run the steps in the VM itself");
         self.key("services", job.services.as_ref(), "start what the job needs in a step");
-        self.key("environment", job.environment.as_ref(), "pass its variables and secrets to the run");
         self.key("snapshot", job.snapshot.as_ref(), "remove it");
         for step in &job.steps {
             self.step(step);

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use terraphim_actions::diagnostic::Diagnostic;
 use terraphim_actions::workflow::{Loader, Options, Workflow};
-use terraphim_github_runner::engine::{EngineError, InvalidWorkflow, Isolation, Secret, plan_workflow};
+use terraphim_github_runner::engine::{
+    EngineError, EnvironmentSettings, InvalidWorkflow, Isolation, Secret, plan_workflow,
+};
 
 use crate::world::World;
 
@@ -28,6 +30,15 @@ struct How {
     jobs: Vec<String>,
     matrix: IndexMap<String, Vec<String>>,
     isolation: Option<String>,
+    token: Option<String>,
+    environments: IndexMap<String, Environment>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Environment {
+    vars: IndexMap<String, String>,
+    secrets: IndexMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -139,13 +150,20 @@ fn apply(how: How, world: &mut World) {
     inputs.event = how.event.unwrap_or_else(|| serde_json::json!({}));
     inputs.env = how.env;
     inputs.vars = how.vars;
-    inputs.secrets = how.secrets.into_iter().map(|(name, value)| (name, Secret::from(value))).collect();
+    inputs.secrets = secrets(how.secrets);
+    inputs.token = how.token.map(Secret::from).unwrap_or_default();
+    let settings = |it: Environment| EnvironmentSettings { vars: it.vars, secrets: secrets(it.secrets) };
+    inputs.environments = how.environments.into_iter().map(|(name, it)| (name, settings(it))).collect();
     inputs.inputs = how.inputs;
     inputs.jobs = how.jobs;
     inputs.matrix = how.matrix;
     if how.isolation.as_deref() == Some("job") {
         inputs.isolation = Isolation::Job;
     }
+}
+
+fn secrets(pairs: IndexMap<String, String>) -> IndexMap<String, Secret> {
+    pairs.into_iter().map(|(name, value)| (name, Secret::from(value))).collect()
 }
 
 /// What is expected must be there: of objects at least these keys, of lists all entries.

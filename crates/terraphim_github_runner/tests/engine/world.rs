@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use terraphim_actions::workflow::Workflow;
 use terraphim_github_runner::action::{ActionStore, Source};
 use terraphim_github_runner::engine::{
-    EmptyWorkspace, EngineError, Plan, RunEvent, RunInputs, RunObserver, RunReport, Timing, WorkspaceSource,
-    plan_workflow, run,
+    EmptyWorkspace, EngineError, Groups, Plan, RunEvent, RunInputs, RunObserver, RunReport, Timing,
+    WorkspaceSource, plan_workflow, run,
 };
 use terraphim_github_runner::{RepositoryInfo, SessionManager, SessionManagerConfig, StopLadder};
 use tokio::io::AsyncRead;
@@ -90,6 +90,7 @@ impl World {
         inputs.git_ref = "refs/heads/main".to_owned();
         inputs.sha = "0123456789abcdef0123456789abcdef01234567".to_owned();
         inputs.parallelism = 4;
+        inputs.groups = Some(Groups::new(directory.path().join("groups")));
         inputs.timing = Timing {
             // A minute that is short, and a ladder that a test can wait for.
             minute: Duration::from_millis(700),

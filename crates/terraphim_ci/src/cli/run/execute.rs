@@ -60,6 +60,10 @@ pub(crate) async fn execute(
     let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
     let host = global.host()?;
     // Everything that can be wrong with any of them is said before the first one starts.
+    for Job { request, .. } in &jobs {
+        let (data, repository) = (host.paths().data(), &request.repository.full_name);
+        super::secrets::stored(data, repository, secrets, &request.vars)?;
+    }
     let jobs = tokio::task::block_in_place(|| prepare(jobs, &host))?;
     let mut results = Results::new(json)?;
     say_if_emulated(&host)?;
@@ -248,8 +252,16 @@ fn inputs(
         inputs.token = token.clone();
     }
     inputs.env.clone_from(&request.env);
-    inputs.vars.clone_from(&request.vars);
-    inputs.secrets.clone_from(&context.secrets.0);
+    let data = context.host.paths().data();
+    let settings =
+        super::secrets::stored(data, &request.repository.full_name, context.secrets, &request.vars)?;
+    inputs.vars = settings.vars;
+    inputs.secrets = settings.secrets;
+    inputs.environments = settings.environments;
+    if !inputs.secrets.is_empty() || inputs.environments.values().any(|it| !it.secrets.is_empty()) {
+        super::keep_out_of_core_files()?;
+    }
+    inputs.groups = Some(engine::Groups::new(data.join("concurrency")));
     inputs.inputs.clone_from(&request.inputs);
     inputs.jobs.clone_from(&request.jobs);
     inputs.matrix.clone_from(&request.matrix);

@@ -18,9 +18,10 @@ use terraphim_github_runner::engine;
 
 pub(super) use event::payload;
 pub(super) use execute::{Job, execute};
-pub(super) use request::outside_git;
-pub(super) use secrets::{SecretArgs, Secrets};
+pub(super) use request::{outside_git, repository_of};
+pub(super) use secrets::{SecretArgs, Secrets, ask, keep_out_of_core_files};
 pub(super) use select::{Selection, find};
+pub(super) use variables::read_file as read_values;
 
 use super::{Global, large_runtime, vm::SpecArgs};
 use crate::{exit::Exit, failure::Failure};
@@ -97,7 +98,7 @@ impl From<Isolation> for engine::Isolation {
 pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     let path = args.path.as_deref().or(args.workflows.as_deref());
     let selection = select::select(path)?;
-    let chosen = select::read(&selection, args.event.name(), &args.job)?;
+    let chosen = select::read(&selection, &args.event, &args.job)?;
     if args.list {
         return preview::list(&chosen);
     }

@@ -1,6 +1,6 @@
 //! What a run was asked to do, as it is recorded: enough to do it again, and no secret.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -131,10 +131,27 @@ fn matrix(pairs: &[String]) -> Result<IndexMap<String, Vec<String>>, Failure> {
     Ok(all)
 }
 
+/// What `tci run` calls the repository of a directory.
+pub(in crate::cli) fn repository_of(directory: &Path) -> Result<String, Failure> {
+    let directory = directory
+        .canonicalize()
+        .map_err(|error| Failure::io("find", directory, error).ending(Exit::Usage))?;
+    let git =
+        Repository::discover(&directory).map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+    Ok(match git {
+        Some(git) => git.info().repository.full_name,
+        None => name_outside_git(&directory),
+    })
+}
+
+fn name_outside_git(root: &Path) -> String {
+    let name = root.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
+    format!("local/{name}")
+}
+
 /// A name for what is no repository.
 pub(in crate::cli) fn outside_git(selection: &Selection) -> GitInfo {
-    let name = selection.root.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
-    let full_name = format!("local/{name}");
+    let full_name = name_outside_git(&selection.root);
     let repository = RepositoryInfo { full_name, clone_url: None, default_branch: None };
     GitInfo { repository, sha: String::new(), git_ref: String::new() }
 }

@@ -2,16 +2,21 @@
 
 use std::{
     io::{self, BufRead as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
 use indexmap::IndexMap;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
-use terraphim_github_runner::engine::Secret;
+use terraphim_github_runner::{
+    engine::Secret,
+    settings::{RunSettings, SettingsStore},
+};
 
 use super::variables::read_file;
 use crate::{
+    cli::setting,
     failure::{Context as _, Failure},
     output,
 };
@@ -30,6 +35,27 @@ pub(crate) struct SecretArgs {
 /// Secrets by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Secrets(pub(super) IndexMap<String, Secret>);
+
+/// The stored secrets and variables of a run, under those that were given with it.
+pub(super) fn stored(
+    data: &Path,
+    repository: &str,
+    given: &Secrets,
+    vars: &IndexMap<String, String>,
+) -> Result<RunSettings, Failure> {
+    let store = SettingsStore::new(data);
+    let mut settings = store.for_run(repository).map_err(setting::failed)?;
+    let lists = settings.environments.values_mut();
+    let lists = lists.map(|it| (&mut it.secrets, &mut it.vars));
+    for (secrets, known) in std::iter::once((&mut settings.secrets, &mut settings.vars)).chain(lists) {
+        // What is given with the run is the strongest, also over an environment.
+        secrets.retain(|name, _| !given.has(name));
+        known.retain(|name, _| !vars.keys().any(|given| given.eq_ignore_ascii_case(name)));
+    }
+    settings.secrets.extend(given.0.clone());
+    settings.vars.extend(vars.clone());
+    Ok(settings)
+}
 
 impl Secrets {
     /// The names, which are no secret.
@@ -75,14 +101,31 @@ fn from_environment_or_user(name: &str) -> Result<String, Failure> {
     }
     if !termios::isatty(io::stdin()) {
         return Err(Failure::usage(format!("secret `{name}` has no value"))
-            .hint(format!("set the environment variable {name}, or use `--secret-file`")));
+            .hint(format!(
+                "set the environment variable {name}, use `--secret-file`, or store it with `tci secret set {name}`"
+            )));
     }
+    ask(name)
+}
+
+/// Asks the person at the terminal, without showing the answer.
+pub(in crate::cli) fn ask(name: &str) -> Result<String, Failure> {
     let _silent = Silent::enter().context("cannot silence the terminal")?;
     output::status(&format!("{name}: "));
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).context("cannot read the secret")?;
     output::note("");
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// From now on the memory of this process is in no core file, and no other process of the user can look into it.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::cli) fn keep_out_of_core_files() -> Result<(), Failure> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(io::Error::from)
+        .context("cannot keep secrets out of core files")
 }
 
 /// The terminal without echo, until this is dropped.

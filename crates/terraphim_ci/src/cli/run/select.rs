@@ -5,9 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use terraphim_actions::workflow::Workflow;
+use terraphim_actions::{
+    expr::Value,
+    trigger::{self, Event},
+    workflow::Workflow,
+};
 
-use super::source::Source;
+use super::{event::EventArgs, request::outside_git, source::Source};
 use crate::{exit::Exit, failure::Failure, output, workspace::Repository};
 
 /// Where GitHub looks.
@@ -113,16 +117,16 @@ fn files_of(directory: &Path, root: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(Vec::new())
 }
 
-/// Reads and checks the files; keeps those that `event` triggers and that have one of `jobs`.
+/// Reads and checks the files; keeps those that the event starts and that have one of `jobs`.
 pub(super) fn read(
     selection: &Selection,
-    event: Option<&str>,
+    event: &EventArgs,
     jobs: &[String],
 ) -> Result<Vec<Chosen>, Failure> {
     let mut all = Vec::new();
     let mut is_broken = false;
     for file in &selection.files {
-        match read_one(selection, file, event)? {
+        match read_one(selection, file, event.name())? {
             Some(chosen) => all.push(chosen),
             None => is_broken = true,
         }
@@ -173,30 +177,43 @@ fn default_event(workflow: &Workflow) -> String {
     events.keys().next().map_or_else(|| "push".to_owned(), String::clone)
 }
 
+/// Of a place to look, the workflows that the event starts, as GitHub decides it; the others are named with the reason.
+/// A file that was named runs in any case.
 fn keep_triggered(
     selection: &Selection,
     all: Vec<Chosen>,
-    event: Option<&str>,
+    event: &EventArgs,
 ) -> Result<Vec<Chosen>, Failure> {
+    let git = selection.git.as_ref().map_or_else(|| outside_git(selection), Repository::info);
     let mut kept = Vec::new();
     let mut others = Vec::new();
     for chosen in all {
-        if chosen.workflow.on.events.contains_key(&chosen.event) {
+        let payload = event.payload(&chosen.event, &git)?;
+        let happened = Event::from_payload(&chosen.event, &Value::from(&payload));
+        let decision = trigger::decide(&chosen.workflow.on, &happened);
+        let reason = decision.reason.strip_prefix("not started: ").unwrap_or(&decision.reason).to_owned();
+        if selection.is_one_file && !decision.starts {
+            let path = &chosen.source.path;
+            output::note(&format!(
+                "the event would not start {path}, which runs because it was named: {reason}"
+            ));
+        }
+        if selection.is_one_file || (decision.starts && chosen.event != "workflow_call") {
             kept.push(chosen);
+        } else if decision.starts {
+            others.push(format!("{}: it runs only when another workflow calls it", chosen.source.path));
         } else {
-            let events: Vec<&str> = chosen.workflow.on.events.keys().map(String::as_str).collect();
-            others.push(format!("{} is for {}", chosen.source.path, events.join(", ")));
+            others.push(format!("{} ({}): {reason}", chosen.source.path, chosen.event));
         }
     }
     if kept.is_empty() {
-        let event = event.unwrap_or("push");
-        return Err(Failure::usage(format!("no workflow is for the event `{event}`"))
-            .hint(format!("{}; choose one with `--event`", others.join("; "))));
+        return Err(Failure::usage("the event starts none of the workflows").hint(format!(
+            "{}; choose an event with `--event`, or name a file to run it in any case",
+            others.join("; ")
+        )));
     }
-    if !selection.is_one_file {
-        for other in others {
-            output::note(&format!("not run: {other}"));
-        }
+    for other in others {
+        output::note(&format!("not run: {other}"));
     }
     Ok(kept)
 }

@@ -71,7 +71,7 @@ fn collect(flag: &str, files: &[PathBuf], pairs: &[String]) -> Result<IndexMap<S
 }
 
 /// A file of `NAME=VALUE` lines: `#` comments, blank lines, `export` and quotes as in a shell.
-pub(super) fn read_file(path: &Path) -> Result<IndexMap<String, String>, Failure> {
+pub(in crate::cli) fn read_file(path: &Path) -> Result<IndexMap<String, String>, Failure> {
     let text =
         fs::read_to_string(path).map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
     parse(&text).map_err(|wrong| Failure::usage(format!("{}:{}: {}", path.display(), wrong.line, wrong.why)))

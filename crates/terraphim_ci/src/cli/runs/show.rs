@@ -82,6 +82,13 @@ fn add_job(text: &mut String, job: &JobRecord, paint: Paint) {
     for annotation in &job.annotations {
         let _ = writeln!(text, "  {}", annotation_text(annotation));
     }
+    for step in &job.steps {
+        let Some(summary) = &step.summary else { continue };
+        let _ = writeln!(text, "\n  summary of {}. {}:", step.number, one_line(&step.name));
+        for line in summary.trim_end().lines() {
+            let _ = writeln!(text, "    {}", one_line(line));
+        }
+    }
 }
 
 fn annotation_text(annotation: &AnnotationRecord) -> String {

@@ -1,0 +1,115 @@
+//! Directories of `testdata/workflows` in real virtual machines: the same files and the same expectations as the tests
+//! of the engine with processes of this machine.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::host::World;
+
+/// Runs the directory `name` and compares.
+fn behaves(name: &str) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/workflows").join(name);
+    let read = |file: &str| fs::read_to_string(from.join(file)).unwrap_or_else(|_| "{}".to_owned());
+    let how: Value = serde_json::from_str(&read("run.json")).unwrap();
+    let expected: Value = serde_json::from_str(&read("expected.json")).unwrap();
+    let world = World::new();
+    world.workflow("behaviour", &read("workflow.yml"));
+    copy(&from.join("called"), &world.repo().join(".github/workflows"));
+    copy(&from.join("files"), &world.repo());
+    let mut args = vec![".github/workflows/behaviour.yml".to_owned()];
+    let pairs = |value: &Value| {
+        let pairs = value.as_object().cloned().unwrap_or_default();
+        pairs
+            .into_iter()
+            .map(|(name, value)| format!("{name}={}\n", value.as_str().unwrap()))
+            .collect::<String>()
+    };
+    let secrets = world.write("../secrets.env", &pairs(&how["secrets"]));
+    args.extend(["--secret-file".to_owned(), secrets.display().to_string()]);
+    for (environment, own) in how["environments"].as_object().into_iter().flatten() {
+        for (command, kind) in [("secret", "secrets"), ("var", "vars")] {
+            let file = world.write("../stored.env", &pairs(&own[kind]));
+            world.tell(&[command, "set", "--env", environment, "-f", file.to_str().unwrap()]).ends(0, &[]);
+        }
+    }
+    for (name, value) in how["vars"].as_object().into_iter().flatten() {
+        args.extend(["--var".to_owned(), format!("{name}={}", value.as_str().unwrap())]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (said, report) = world.run(&args);
+    let mut problems = Vec::new();
+    compare("report", &expected["report"], &report, &mut problems);
+    let stored = world.tell(&["runs", "show", "1", "--json"]);
+    let log = world.tell(&["runs", "logs", "1"]);
+    let everything =
+        [said.stdout.as_str(), &said.stderr, &report.to_string(), &stored.stdout, &log.stdout].concat();
+    for (key, want) in [("output", true), ("notices", true), ("lacks", false)] {
+        for text in expected[key].as_array().into_iter().flatten() {
+            let text = text.as_str().unwrap();
+            if everything.contains(text.trim_end()) != want {
+                problems.push(format!("{text:?} is {}", if want { "nowhere" } else { "somewhere" }));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{name}: {problems:#?}\n{said:#?}");
+    world.assert_clean();
+}
+
+/// Copies the files below a directory, if it is there.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::create_dir_all(to).unwrap();
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What is expected must be there: of objects at least these keys, of lists all entries.
+fn compare(path: &str, expected: &Value, got: &Value, problems: &mut Vec<String>) {
+    match (expected, got) {
+        (Value::Object(expected), Value::Object(object)) => {
+            for (key, value) in expected {
+                let got = object.get(key).unwrap_or(&Value::Null);
+                compare(&format!("{path}.{key}"), value, got, problems);
+            }
+        }
+        (Value::Array(expected), Value::Array(list)) if expected.len() == list.len() => {
+            for (index, value) in expected.iter().enumerate() {
+                compare(&format!("{path}[{index}]"), value, &list[index], problems);
+            }
+        }
+        _ if expected == got => {}
+        _ => problems.push(format!("{path} is {got}, not {expected}")),
+    }
+}
+
+#[test]
+fn a_called_workflow_has_its_own_world() {
+    behaves("called-workflow");
+}
+
+#[test]
+fn steps_in_the_background_give_what_they_have_when_someone_waited() {
+    behaves("background-steps");
+    behaves("background-cancel");
+}
+
+#[test]
+fn the_steps_of_a_group_run_at_the_same_time() {
+    behaves("parallel-steps");
+}
+
+#[test]
+fn messages_of_tools_are_found() {
+    behaves("problem-matchers");
+}
+
+#[test]
+fn stored_settings_of_an_environment_are_the_strongest() {
+    behaves("environments");
+}
