@@ -1,6 +1,6 @@
 //! The straight line from nothing to a running hypervisor. Whatever fails, dropping what was made so far undoes it.
 
-use std::{path::Path, process::Child, sync::Arc, time::Duration};
+use std::{fs, path::Path, process::Child, sync::Arc, time::Duration};
 
 use tokio::{
     net::UnixStream,
