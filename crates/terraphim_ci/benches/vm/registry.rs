@@ -87,7 +87,7 @@ pub(crate) fn work(registry: &Path, count: u32) {
     for _ in 0..count {
         let id = VmId::random();
         let begun = Instant::now();
-        registry.insert(&id, &format!("vm-{id}"), &spec).expect("a row");
+        registry.insert(&id, &format!("vm-{id}"), &spec, None).expect("a row");
         lines[0].push(begun.elapsed().as_nanos() / 1000);
         let begun = Instant::now();
         registry.get(&id).expect("the registry").expect("the row");
