@@ -236,6 +236,20 @@ pub enum RunEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// A script or program of a step is about to run. A step made of several says so for each.
+    ScriptStarted {
+        /// The job.
+        job: JobKey,
+        /// The step's number.
+        step: usize,
+        /// The script, masked.
+        script: String,
+        /// The step's own time limit in milliseconds, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// Whole lines that a step wrote.
     Output {
         /// The job; absent for setup and cleanup.

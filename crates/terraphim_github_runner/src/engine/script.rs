@@ -48,6 +48,7 @@ pub(super) struct Program {
 impl Job {
     /// Runs a script of the workflow.
     pub(super) async fn run_script(&mut self, frame: &Frame, script: &ScriptRun) -> Result<WorkEnd> {
+        self.say_script(frame, &script.run).await;
         let temp = self.shared.inputs.layout.temp();
         let has_bash = script.shell.is_some() || self.has_bash().await?;
         let shell = match Shell::resolve(script.shell.as_deref(), has_bash) {
@@ -99,11 +100,26 @@ impl Job {
         text: &str,
         directory: &str,
     ) -> Result<WorkEnd> {
+        self.say_script(frame, text).await;
         let argv = vec!["bash".to_owned(), "-c".to_owned(), text.to_owned()];
         let directory = join(&self.shared.workspace(), Some(directory));
         let mut spec = self.spec(argv, &frame.env, directory, frame.limit());
         spec.env = frame.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         self.run_step(frame, None, &spec, |_| Written::default()).await
+    }
+
+    /// Tells what is about to run.
+    pub(super) async fn say_script(&self, frame: &Frame, script: &str) {
+        // In whole seconds: what is left of a limit differs by milliseconds each time.
+        let limit = frame.limit().map(|limit| (limit + Duration::from_millis(500)).as_secs() * 1000);
+        let event = RunEvent::ScriptStarted {
+            job: self.ready.key.clone(),
+            step: frame.number,
+            script: self.masker.mask(script),
+            limit_ms: limit,
+            at: Utc::now(),
+        };
+        self.shared.observe(&event).await;
     }
 
     pub(super) fn spec(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::knowledge_graph::CommandKnowledgeGraph;
 use super::lesson::{ApplicableLesson, OptimizationType, WorkflowOptimization};
-use super::signature::signature;
+use super::signature::FailureSignature;
 use crate::error::Result;
 use crate::models::{ExecutionStatus, WorkflowContext, WorkflowResult};
 
@@ -151,7 +151,7 @@ impl LearningCoordinator for InMemoryLearningCoordinator {
     }
 
     async fn record_failure(&self, command: &str, error: &str, context: &WorkflowContext) -> Result<()> {
-        let signature = signature(error);
+        let signature = FailureSignature::of(error).text;
         let is_lesson =
             self.memory().failure(command.trim(), &signature, &context.event.repository.full_name);
         if is_lesson {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::knowledge_graph::CommandGraphStats;
-use super::signature::signature;
+use super::signature::FailureSignature;
 
 /// A workflow has tens of commands and a fleet thousands; this many are a fault (a command with a date in it),
 /// and the graph then takes no new ones, so that memory stays bounded.
@@ -93,7 +93,7 @@ impl Graph {
         self.next(command, false, context);
         let Some(node) = self.find(command) else { return };
         let signatures = &mut self.nodes[node as usize].signatures;
-        let signature = signature(error);
+        let signature = FailureSignature::of(error).text;
         if signatures.len() < MAX_SIGNATURES || signatures.contains_key(&signature) {
             *signatures.entry(signature).or_default() += 1;
         }

@@ -59,4 +59,14 @@ pub enum OptimizationType {
     CacheOperation,
     /// Do something about a command that fails often.
     AvoidFailurePattern,
+    /// Run it before others that take longer and fail less.
+    RunEarlier,
+    /// Run it beside others.
+    RunInParallel,
+    /// Run it again when it fails.
+    Retry,
+    /// Change its time limit.
+    AdjustTimeout,
+    /// Run a leg of a matrix less often.
+    ReduceMatrix,
 }

@@ -68,6 +68,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A baseline can only be imported where nothing was learned.
+    #[error("something was learned here already; an export with a baseline needs an empty store")]
+    LearnedAlready,
     /// There is no such run.
     #[error("there is no run {0}")]
     NotFound(RunId),

@@ -5,10 +5,13 @@
 //! executes a run is named in the row before anything starts; a run whose process is gone is *interrupted*: readers
 //! show it so at once, the next writer records it.
 //!
+//! What is learned from runs (`learning`) is kept in the same database: events, and counters made of them.
+//!
 //! The SQL is what SQLite and PostgreSQL have in common; only the migrations and `open` know SQLite.
 //! To add a column: a new file in `migrations/` (never change an old one), then `record`, `write` and `read`.
 
 mod error;
+mod learning;
 mod log;
 mod observer;
 mod open;
@@ -20,6 +23,7 @@ mod write;
 mod tests;
 
 pub use error::StoreError;
+pub use learning::{LearnedModels, Rebuilt};
 pub use log::{LogWriter, RunFiles, TIMESTAMP_WIDTH};
 pub use observer::StoreObserver;
 pub use record::{

@@ -84,7 +84,7 @@ impl StoreObserver {
 
     async fn record(&self, event: &RunEvent) -> Result<(), StoreError> {
         match event {
-            RunEvent::RunStarted { .. } | RunEvent::Notice { .. } => Ok(()),
+            RunEvent::RunStarted { .. } | RunEvent::Notice { .. } | RunEvent::ScriptStarted { .. } => Ok(()),
             RunEvent::VmAllocated { vm_id, .. } => {
                 self.lock_jobs().vm_id = Some(vm_id.clone());
                 Ok(())

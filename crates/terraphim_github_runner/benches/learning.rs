@@ -1,0 +1,116 @@
+//! How fast learning is in memory: recording and predicting at a million events and with 100,000 runs of one pair,
+//! statistics at 100,000 patterns, 64 threads at once.
+
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use terraphim_github_runner::learning::model::Model;
+use terraphim_github_runner::learning::{
+    CommandIdentity, CommandOutcome, EventKind, FailureSignature, LearningEvent, TestSummary,
+};
+
+fn say(name: &str, text: &str) {
+    // Nobody to tell when standard output is closed.
+    let _ = writeln!(std::io::stdout(), "{name:<58} {text}");
+}
+
+fn percentiles(name: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e6;
+    say(name, &format!("p50 {:.1} us, p99 {:.1} us", at(50), at(99)));
+}
+
+fn event(n: u32, command: String, previous: &str) -> LearningEvent {
+    let success = !n.is_multiple_of(10);
+    LearningEvent {
+        uid: String::new(),
+        kind: EventKind::Command,
+        repository: "octo/a".to_owned(),
+        workflow: "ci.yml".to_owned(),
+        run: (n / 8).to_string(),
+        attempt: 1,
+        job: "build".to_owned(),
+        step: "Step".to_owned(),
+        number: 1,
+        command,
+        previous: previous.to_owned(),
+        outcome: if success { CommandOutcome::Success } else { CommandOutcome::Failure },
+        exit_code: Some(i32::from(!success)),
+        duration_ms: u64::from(1000 + n % 100),
+        limit_ms: None,
+        signature: (!success).then(|| FailureSignature::of("error: lost connection")),
+        commit: format!("c{}", n / 16),
+        changed: Vec::new(),
+        environment: "debian".to_owned(),
+        tests: TestSummary::default(),
+        output_lines: 10,
+        at_ms: i64::from(n) * 1000,
+    }
+}
+
+/// A word of letters: numbers in commands are masked.
+fn word(mut n: u32) -> String {
+    let mut text = String::from("x");
+    while n > 0 {
+        text.push(char::from(b'a' + u8::try_from(n % 26).unwrap_or(0)));
+        n /= 26;
+    }
+    text
+}
+
+fn record_and_predict(name: &str, events: u32, patterns: u32) -> Model {
+    let (mut model, mut shared) = (Model::new(), Model::shared());
+    let commands: Vec<String> = (0..patterns).map(|n| format!("cargo test -p {}", word(n))).collect();
+    let of = |n: u32| commands[(n.wrapping_mul(2_654_435_761) % patterns) as usize].clone();
+    let (mut recorded, mut predicted) = (Vec::new(), Vec::new());
+    for n in 0..events {
+        let one = event(n, of(n), "cargo build");
+        let start = Instant::now();
+        model.apply(Some(&mut shared), &one);
+        recorded.push(start.elapsed());
+        if n.is_multiple_of(16) {
+            let start = Instant::now();
+            let identity = CommandIdentity::of(&one.command);
+            std::hint::black_box(model.predict(Some(&shared), &identity, "cargo build", one.at_ms));
+            predicted.push(start.elapsed());
+        }
+    }
+    // The last tenth, when there is most to look through.
+    percentiles(&format!("record, {name}"), recorded.split_off(events as usize / 10 * 9));
+    percentiles(&format!("predict, {name}"), predicted.split_off(events as usize / 160 * 9));
+    model
+}
+
+fn main() {
+    record_and_predict("a million events of 10,000 commands", 1_000_000, 10_000);
+    record_and_predict("100,000 runs of one pair", 100_000, 1);
+    let model = record_and_predict("100,000 commands", 300_000, 100_000);
+    let times = (0..1000).map(|_| {
+        let start = Instant::now();
+        std::hint::black_box(model.totals());
+        start.elapsed()
+    });
+    percentiles(&format!("statistics of {} commands", model.totals().commands), times.collect());
+
+    let shared = Mutex::new(Model::new());
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for task in 0..64_u32 {
+            let shared = &shared;
+            scope.spawn(move || {
+                for n in 0..10_000 {
+                    let one = event(n, format!("make {}", word(task % 8)), "");
+                    if let Ok(mut model) = shared.lock() {
+                        model.apply(None, &one);
+                    }
+                }
+            });
+        }
+    });
+    let took = start.elapsed();
+    let totals = shared.lock().map(|model| model.totals()).unwrap_or_default();
+    let lost = 640_000 - i128::from(totals.successes + totals.failures);
+    say("64 threads x 10,000 records", &format!("{:.2} s, {lost} lost", took.as_secs_f64()));
+}

@@ -1,0 +1,262 @@
+use super::*;
+use crate::learning::command::CommandIdentity;
+use crate::learning::event::{CommandOutcome, EventKind, LearningEvent, TestSummary};
+use crate::learning::signature::FailureSignature;
+
+pub(super) fn event(run: u32, command: &str, previous: &str, success: bool) -> LearningEvent {
+    LearningEvent {
+        uid: format!("{run}-{command}-{previous}"),
+        kind: EventKind::Command,
+        repository: "octo/a".to_owned(),
+        workflow: "ci.yml".to_owned(),
+        run: run.to_string(),
+        attempt: 1,
+        job: "build".to_owned(),
+        step: "Step".to_owned(),
+        number: 1,
+        command: command.to_owned(),
+        previous: previous.to_owned(),
+        outcome: if success { CommandOutcome::Success } else { CommandOutcome::Failure },
+        exit_code: Some(i32::from(!success)),
+        duration_ms: 1000,
+        limit_ms: None,
+        signature: (!success).then(|| FailureSignature::of("error: lost connection 12")),
+        commit: format!("c{run}"),
+        changed: vec![],
+        environment: "debian".to_owned(),
+        tests: TestSummary::default(),
+        output_lines: 10,
+        at_ms: i64::from(run) * 3_600_000,
+    }
+}
+
+fn probability(model: &Model, command: &str, previous: &str) -> Prediction {
+    model.predict(None, &CommandIdentity::of(command), previous, 0)
+}
+
+#[test]
+fn nothing_known_is_even_odds() {
+    let prediction = probability(&Model::new(), "make", "");
+    assert_eq!((prediction.probability, prediction.effective_n), (0.5, 0.0));
+    assert_eq!((prediction.low, prediction.high), (0.0, 1.0));
+    assert_eq!(prediction.evidence, []);
+}
+
+#[test]
+fn what_is_unknown_about_a_command_is_taken_from_what_is_like_it() {
+    let mut model = Model::new();
+    for run in 0..20 {
+        model.apply(None, &event(run, "cargo test -p a", "cargo build", true));
+        model.apply(None, &event(run, "cargo fmt", "", false));
+    }
+    let known = probability(&model, "cargo test -p a", "cargo build");
+    assert!(known.probability > 0.93, "{known:?}");
+    assert!(known.low < known.probability && known.probability < known.high);
+    let like_it = probability(&model, "cargo test -p new", "");
+    assert!(like_it.probability > 0.8 && like_it.effective_n < known.effective_n, "{like_it:?}");
+    let same_tool = probability(&model, "cargo doc", "");
+    assert!((0.3..0.7).contains(&same_tool.probability), "{same_tool:?}");
+    assert!(probability(&model, "cargo fmt", "").probability < 0.1);
+    let levels: Vec<Level> = known.evidence.iter().map(|evidence| evidence.level).collect();
+    assert_eq!(
+        levels,
+        [Level::All, Level::Tool, Level::RepositorySubcommand, Level::Command, Level::Exact, Level::Pair]
+    );
+}
+
+#[test]
+fn three_successes_and_a_failure_of_the_first_are_above_even_odds() {
+    let mut model = Model::new();
+    for run in 0..3 {
+        model.apply(None, &event(run, "b", "a", true));
+    }
+    model.apply(None, &event(3, "a", "", false));
+    assert!(probability(&model, "b", "a").probability > 0.5);
+}
+
+#[test]
+fn what_is_old_counts_less() {
+    let mut model = Model::new();
+    for run in 0..50 {
+        model.apply(None, &event(run, "make", "", false));
+    }
+    let identity = CommandIdentity::of("make");
+    let year_ms = 365 * 24 * 3_600_000;
+    let (now, later) = (50 * 3_600_000, 50 * 3_600_000 + year_ms);
+    assert!(model.predict(None, &identity, "", now).probability < 0.05);
+    let old = model.predict(None, &identity, "", later);
+    assert!(old.probability > 0.4 && old.effective_n < 5.0, "{old:?}");
+}
+
+#[test]
+fn repositories_share_rates_of_tools_and_nothing_that_can_be_read() {
+    let (mut a, mut b, mut shared) = (Model::new(), Model::new(), Model::shared());
+    for run in 0..30_u32 {
+        a.apply(Some(&mut shared), &event(run, "./deploy-secret-customer.sh", "", false));
+    }
+    let identity = CommandIdentity::of("./deploy-secret-customer.sh");
+    let elsewhere = b.predict(Some(&shared), &identity, "", 0);
+    assert!(elsewhere.probability < 0.2, "{elsewhere:?}");
+    assert_eq!(b.predict(None, &identity, "", 0).probability, 0.5);
+    let text = format!("{:?}", shared.rows());
+    assert!(!text.contains("deploy") && !text.contains("octo"), "{text}");
+    b.apply(Some(&mut shared), &event(1, "make", "", true));
+    assert!(b.commands().all(|(canonical, _)| canonical == "make"));
+}
+
+#[test]
+fn a_failure_that_repeats_is_a_lesson_until_it_is_over() {
+    let mut model = Model::new();
+    let states = |model: &Model| model.command("make").unwrap().reasons[0].state;
+    model.apply(None, &event(0, "make", "", true));
+    for run in 1..=3 {
+        let mut failed = event(run, "make", "", false);
+        failed.changed = vec!["src/parser/a.rs".to_owned()];
+        let learned = model.apply(None, &failed);
+        assert_eq!(learned.new_lesson.is_some(), run == 3, "run {run}");
+    }
+    let reason = model.command("make").unwrap().reasons[0].clone();
+    assert_eq!((reason.state, reason.count), (LessonState::Active, 3));
+    assert_eq!((reason.first_commit.as_str(), reason.last_good.as_deref()), ("c1", Some("c0")));
+    assert_eq!(
+        (reason.suspects, reason.runs),
+        (vec!["src/parser/a.rs".to_owned()], vec!["1".into(), "2".into(), "3".into()])
+    );
+    for run in 4..8 {
+        model.apply(None, &event(run, "make", "", true));
+        assert_eq!(states(&model), LessonState::Active);
+    }
+    model.apply(None, &event(8, "make", "", true));
+    assert_eq!(states(&model), LessonState::Retired);
+    // Once more is no noise; it has to repeat to come back.
+    assert_eq!(model.apply(None, &event(9, "make", "", false)).new_lesson, None);
+    model.apply(None, &event(10, "make", "", false));
+    assert!(model.apply(None, &event(11, "make", "", false)).new_lesson.is_some());
+    assert_eq!(model.totals().lessons, 2);
+}
+
+#[test]
+fn faults_of_the_host_count_neither_way() {
+    let mut model = Model::new();
+    for run in 0..10_u32 {
+        model.apply(None, &LearningEvent { outcome: CommandOutcome::Fault, ..event(run, "make", "", false) });
+    }
+    assert_eq!(probability(&model, "make", "").probability, 0.5);
+    let totals = model.totals();
+    assert_eq!((totals.faults, totals.failures, totals.events), (10, 0, 10));
+}
+
+#[test]
+fn paths_have_rates_of_their_own() {
+    let mut model = Model::new();
+    for run in 0..10_u32 {
+        let mut one = event(run, "cargo test", "", run.is_multiple_of(2));
+        let directory = if run.is_multiple_of(2) { "docs/x.md" } else { "src/parser/lexer.rs" };
+        one.changed = vec![directory.to_owned()];
+        model.apply(None, &one);
+    }
+    assert_eq!(model.rate_for_path("cargo test", "src/parser").unwrap().failure_share(), 1.0);
+    assert_eq!(model.rate_for_path("cargo test", "docs").unwrap().failure_share(), 0.0);
+    assert!(model.rate_for_path("cargo test", "src/parser/lexer.rs").is_none());
+}
+
+/// A stream that uses everything the model has.
+pub(super) fn stream(n: u32) -> Vec<LearningEvent> {
+    let mut events = Vec::new();
+    for i in 0..n {
+        let success = !(i * 7).is_multiple_of(5);
+        let mut one = event(
+            i,
+            ["make -j 4", "cargo test", "npm ci"][(i % 3) as usize],
+            ["", "make -j #"][(i % 2) as usize],
+            success,
+        );
+        one.changed = vec![format!("src/m{}/a.rs", i % 4), "README.md".to_owned()];
+        one.duration_ms = u64::from(1000 + i * 37 % 500);
+        if !success {
+            one.tests.failed = vec![format!("t{}", i % 6)];
+        } else {
+            one.tests.recovered = vec![format!("t{}", i % 3)];
+        }
+        events.push(one);
+        let job = format!("test.{}", i % 2);
+        events.push(LearningEvent {
+            kind: EventKind::Job,
+            job,
+            run: (i / 2).to_string(),
+            command: String::new(),
+            ..event(i, "j", "", success)
+        });
+        events.push(LearningEvent { kind: EventKind::Run, ..event(i, "r", "", success) });
+    }
+    events
+}
+
+#[test]
+fn rows_come_back_bit_by_bit_and_the_same_events_give_the_same_rows() {
+    let (mut once, mut again) = ((Model::new(), Model::shared()), (Model::new(), Model::shared()));
+    let mut stored = std::collections::BTreeMap::new();
+    for one in stream(400) {
+        once.0.apply(Some(&mut once.1), &one);
+        for row in once.0.take_changes() {
+            stored.insert((row.kind.clone(), row.key.clone()), row);
+        }
+    }
+    for one in stream(400) {
+        again.0.apply(Some(&mut again.1), &one);
+    }
+    assert_eq!(once.0.rows(), again.0.rows());
+    assert_eq!(once.1.rows(), again.1.rows());
+    let mut loaded = Model::new();
+    loaded.load(stored.into_values()).unwrap();
+    assert_eq!(loaded.rows(), once.0.rows());
+    // And it goes on as if it had never been stored.
+    for one in stream(450).split_off(1200) {
+        once.0.apply(None, &one);
+        loaded.apply(None, &one);
+    }
+    assert_eq!(loaded.rows(), once.0.rows());
+    assert!(loaded.load([FactRow { kind: "x".into(), key: String::new(), value: "1".into() }]).is_err());
+}
+
+#[test]
+fn a_leg_that_never_differs_is_known() {
+    let mut model = Model::new();
+    for run in 0..30_u32 {
+        for leg in 0..3 {
+            let success = !(leg == 2 && run.is_multiple_of(5));
+            let job = format!("test.{leg}");
+            model.apply(None, &LearningEvent { kind: EventKind::Job, job, ..event(run, "", "", success) });
+        }
+    }
+    let (_, _, fact) = model.jobs().next().unwrap();
+    assert_eq!((fact.compared, fact.differing.get("2"), fact.differing.get("0")), (29, Some(&6), None));
+}
+
+#[test]
+fn alarms_of_duration_keep_to_their_rate() {
+    // The generator of Lehmer; any distribution does, this one has a long tail.
+    let mut state = 12_345_u64;
+    let mut next = || {
+        state = state * 48_271 % 0x7fff_ffff;
+        let uniform = rate::real(state) / rate::real(0x7fff_ffff);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+        let value = (1000.0 * (-uniform.ln())) as u64 + 1;
+        value
+    };
+    let mut model = Model::new();
+    let (mut alarms, runs) = (0, 20_000);
+    for run in 0..runs {
+        let one = LearningEvent { duration_ms: next(), ..event(run, "make", "", true) };
+        alarms += model.apply(None, &one).anomalies.iter().filter(|a| a.kind == AnomalyKind::Slow).count();
+    }
+    let rate = rate::real(alarms as u64) / f64::from(runs);
+    println!(
+        "anomalies: {alarms} false alarms in {runs} runs, {:.2} %, promised at most {:.2} %",
+        rate * 100.0,
+        100.0 / 64.0
+    );
+    assert!(rate <= 1.0 / 64.0 * 1.15, "{rate}");
+    let slow = model.apply(None, &LearningEvent { duration_ms: 1_000_000, ..event(runs, "make", "", true) });
+    assert_eq!(slow.anomalies.len(), 1, "{slow:?}");
+}

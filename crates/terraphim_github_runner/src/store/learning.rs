@@ -1,0 +1,459 @@
+//! Events that are learned from, and the counters they make.
+//!
+//! An event and the counters it changes are written in one transaction, so that a crash leaves both or neither. The
+//! counters are a function of the baseline and the events after it: `rebuild_learning` computes them again.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    RunStore,
+    error::{QueryContext as _, StoreError},
+};
+use crate::learning::{
+    event::{EventKind, LearningEvent},
+    model::{FactRow, Learned, Model},
+};
+
+/// Of the meaning of counters; when it grows, the counters are computed again from the events.
+const VERSION: i64 = 1;
+/// Events that are read at a time.
+const BATCH: i64 = 1000;
+
+/// The models of one repository and of what all share, as of one event.
+#[derive(Debug)]
+pub struct LearnedModels {
+    /// `owner/name`.
+    pub repository: String,
+    /// What was learned about it.
+    pub own: Model,
+    /// What all repositories share.
+    pub shared: Model,
+    applied: i64,
+}
+
+impl LearnedModels {
+    /// Models that know nothing, as before the first event.
+    #[must_use]
+    pub fn empty(repository: &str) -> LearnedModels {
+        LearnedModels {
+            repository: repository.to_owned(),
+            own: Model::new(),
+            shared: Model::shared(),
+            applied: 0,
+        }
+    }
+}
+
+/// What a rebuild found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Rebuilt {
+    /// Events that were applied again, after the baseline.
+    pub events: u64,
+    /// Counters there are now.
+    pub facts: u64,
+    /// Counters that were not as the events say; 0 unless something was damaged.
+    pub corrected: u64,
+}
+
+impl RunStore {
+    /// What was learned about a repository so far.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn learned(&self, repository: &str) -> Result<LearnedModels, StoreError> {
+        // One transaction: the counters and the number of the last event belong together.
+        let mut connection = self.pool.begin().await.query("read what was learned")?;
+        read_models(&mut connection, repository).await
+    }
+
+    /// Records an event and takes it over into the counters; `models` is brought up to date first, should another
+    /// process have learned meanwhile. An event whose `uid` is known changes nothing.
+    ///
+    /// # Errors
+    /// The database refuses; `models` must be read again then.
+    pub async fn learn(
+        &self,
+        models: &mut LearnedModels,
+        event: &LearningEvent,
+    ) -> Result<Option<Learned>, StoreError> {
+        let operation = "record what was learned";
+        let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
+        if state(&mut connection, "applied").await? != models.applied {
+            *models = read_models(&mut connection, &models.repository).await?;
+        }
+        let Some(id) = insert(&mut connection, event).await? else { return Ok(None) };
+        let learned = models.own.apply(Some(&mut models.shared), event);
+        let (own, shared) = (models.own.take_changes(), models.shared.take_changes());
+        write_facts(&mut connection, "learning_facts", &models.repository, &own).await?;
+        write_facts(&mut connection, "learning_facts", "", &shared).await?;
+        set_state(&mut connection, "applied", id).await?;
+        set_state(&mut connection, "version", VERSION).await?;
+        connection.commit().await.query(operation)?;
+        models.applied = id;
+        Ok(Some(learned))
+    }
+
+    /// The repositories that something was learned about.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn learned_repositories(&self) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT DISTINCT repository FROM learning_facts WHERE repository <> '' ORDER BY repository",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .query("list what was learned")
+    }
+
+    /// Events after the one with this number, oldest first, with their numbers.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn learning_events(
+        &self,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, LearningEvent)>, StoreError> {
+        let mut connection = self.pool.acquire().await.query("read learning events")?;
+        events_after(&mut connection, after, i64::MAX, limit).await
+    }
+
+    /// The baseline, by repository: what older events, which are gone, have come to.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn learning_baseline(&self) -> Result<Vec<(String, FactRow)>, StoreError> {
+        let mut connection = self.pool.acquire().await.query("read what was learned")?;
+        all_facts(&mut connection, "learning_baseline").await
+    }
+
+    /// Computes all counters again from the baseline and the events.
+    ///
+    /// # Errors
+    /// The database refuses; nothing is changed then.
+    pub async fn rebuild_learning(&self) -> Result<Rebuilt, StoreError> {
+        let operation = "rebuild what was learned";
+        let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
+        let mut replay = Replay::from_baseline(&mut connection).await?;
+        replay.up_to(&mut connection, i64::MAX).await?;
+        let (events, last) = (replay.events, replay.last);
+        let new: BTreeMap<(String, String, String), String> =
+            replay.rows().map(|(repository, row)| ((repository, row.kind, row.key), row.value)).collect();
+        let old: BTreeMap<_, _> = all_facts(&mut connection, "learning_facts")
+            .await?
+            .into_iter()
+            .map(|(repository, row)| ((repository, row.kind, row.key), row.value))
+            .collect();
+        let corrected = new.iter().filter(|(key, value)| old.get(*key) != Some(value)).count()
+            + old.keys().filter(|key| !new.contains_key(*key)).count();
+        if corrected > 0 {
+            execute(&mut connection, "DELETE FROM learning_facts").await?;
+            for ((repository, kind, key), value) in &new {
+                let row = FactRow { kind: kind.clone(), key: key.clone(), value: value.clone() };
+                write_facts(&mut connection, "learning_facts", repository, &[row]).await?;
+            }
+        }
+        set_state(&mut connection, "applied", last).await?;
+        set_state(&mut connection, "version", VERSION).await?;
+        connection.commit().await.query(operation)?;
+        Ok(Rebuilt { events, facts: new.len() as u64, corrected: corrected as u64 })
+    }
+
+    /// Computes the counters again when an earlier version of this program made them.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn update_learning(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await.query("read what was learned")?;
+        let (version, applied) =
+            (state(&mut connection, "version").await?, state(&mut connection, "applied").await?);
+        drop(connection);
+        if applied > 0 && version != VERSION {
+            self.rebuild_learning().await?;
+        }
+        Ok(())
+    }
+
+    /// Folds all but the newest `keep` events into the baseline, if there are more than twice as many; says how many
+    /// events are gone. The counters stay as they are.
+    ///
+    /// # Errors
+    /// The database refuses; nothing is changed then.
+    pub async fn compact_learning(&self, keep: u32) -> Result<u64, StoreError> {
+        let operation = "compact what was learned";
+        let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM learning_events")
+            .fetch_one(&mut *connection)
+            .await
+            .query(operation)?;
+        if count <= i64::from(keep) * 2 {
+            return Ok(0);
+        }
+        let bound: i64 =
+            sqlx::query_scalar("SELECT id FROM learning_events ORDER BY id DESC LIMIT 1 OFFSET $1")
+                .bind(i64::from(keep))
+                .fetch_one(&mut *connection)
+                .await
+                .query(operation)?;
+        let mut replay = Replay::from_baseline(&mut connection).await?;
+        replay.up_to(&mut connection, bound).await?;
+        let gone = replay.events;
+        execute(&mut connection, "DELETE FROM learning_baseline").await?;
+        for (repository, row) in replay.rows() {
+            write_facts(&mut connection, "learning_baseline", &repository, &[row]).await?;
+        }
+        sqlx::query("DELETE FROM learning_events WHERE id <= $1")
+            .bind(bound)
+            .execute(&mut *connection)
+            .await
+            .query(operation)?;
+        set_state(&mut connection, "baseline", bound).await?;
+        connection.commit().await.query(operation)?;
+        Ok(gone)
+    }
+
+    /// Takes over the baseline of another store. Only an empty one can.
+    ///
+    /// # Errors
+    /// Something was learned here already, or the database refuses.
+    pub async fn import_baseline(&self, rows: &[(String, FactRow)]) -> Result<(), StoreError> {
+        let operation = "import what was learned";
+        let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
+        let known: i64 = sqlx::query_scalar("SELECT count(*) FROM learning_facts")
+            .fetch_one(&mut *connection)
+            .await
+            .query(operation)?;
+        if known > 0 {
+            return Err(StoreError::LearnedAlready);
+        }
+        for (repository, row) in rows {
+            for table in ["learning_baseline", "learning_facts"] {
+                write_facts(&mut connection, table, repository, std::slice::from_ref(row)).await?;
+            }
+        }
+        connection.commit().await.query(operation)
+    }
+
+    /// Forgets everything that was learned about a repository. What all share stays: it names nobody.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn forget_learning(&self, repository: &str) -> Result<u64, StoreError> {
+        let operation = "forget what was learned";
+        // What all share was made from these events too, so it has to be kept as it is before they go.
+        self.compact_all().await?;
+        let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
+        let mut gone = 0;
+        for table in ["learning_events", "learning_baseline", "learning_facts"] {
+            let query = format!("DELETE FROM {table} WHERE repository = $1");
+            let done = sqlx::query(sqlx::AssertSqlSafe(query))
+                .bind(repository)
+                .execute(&mut *connection)
+                .await
+                .query(operation)?;
+            gone += done.rows_affected();
+        }
+        connection.commit().await.query(operation)?;
+        Ok(gone)
+    }
+
+    async fn compact_all(&self) -> Result<u64, StoreError> {
+        let mut connection = self.pool.acquire().await.query("count learning events")?;
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM learning_events")
+            .fetch_one(&mut *connection)
+            .await
+            .query("count learning events")?;
+        drop(connection);
+        if count == 0 { Ok(0) } else { self.compact_learning(0).await }
+    }
+}
+
+/// Models of all repositories, fed with events again.
+struct Replay {
+    models: BTreeMap<String, Model>,
+    shared: Model,
+    last: i64,
+    events: u64,
+}
+
+impl Replay {
+    async fn from_baseline(connection: &mut SqliteConnection) -> Result<Replay, StoreError> {
+        let last = state(connection, "baseline").await?;
+        let mut replay = Replay { models: BTreeMap::new(), shared: Model::shared(), last, events: 0 };
+        for (repository, row) in all_facts(connection, "learning_baseline").await? {
+            let model = match repository.as_str() {
+                "" => &mut replay.shared,
+                _ => replay.models.entry(repository).or_default(),
+            };
+            model.load([row]).map_err(damaged)?;
+        }
+        Ok(replay)
+    }
+
+    async fn up_to(&mut self, connection: &mut SqliteConnection, bound: i64) -> Result<(), StoreError> {
+        loop {
+            let batch = events_after(connection, self.last, bound, BATCH).await?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for (id, event) in batch {
+                let own = self.models.entry(event.repository.clone()).or_default();
+                own.apply(Some(&mut self.shared), &event);
+                self.last = id;
+                self.events += 1;
+            }
+        }
+    }
+
+    fn rows(self) -> impl Iterator<Item = (String, FactRow)> {
+        let shared = self.shared.rows().into_iter().map(|row| (String::new(), row));
+        let own = self.models.into_iter().flat_map(|(repository, model)| {
+            model.rows().into_iter().map(move |row| (repository.clone(), row)).collect::<Vec<_>>()
+        });
+        shared.chain(own)
+    }
+}
+
+async fn read_models(
+    connection: &mut SqliteConnection,
+    repository: &str,
+) -> Result<LearnedModels, StoreError> {
+    let applied = state(connection, "applied").await?;
+    let mut models = LearnedModels { applied, ..LearnedModels::empty(repository) };
+    models.own.load(facts_of(connection, repository).await?).map_err(damaged)?;
+    models.shared.load(facts_of(connection, "").await?).map_err(damaged)?;
+    Ok(models)
+}
+
+fn damaged(source: serde_json::Error) -> StoreError {
+    StoreError::Decode { what: "what was learned", source }
+}
+
+async fn facts_of(connection: &mut SqliteConnection, repository: &str) -> Result<Vec<FactRow>, StoreError> {
+    sqlx::query("SELECT kind, key, value FROM learning_facts WHERE repository = $1")
+        .bind(repository)
+        .fetch_all(connection)
+        .await
+        .and_then(|rows| rows.iter().map(fact_of).collect())
+        .query("read what was learned")
+}
+
+async fn all_facts(
+    connection: &mut SqliteConnection,
+    table: &'static str,
+) -> Result<Vec<(String, FactRow)>, StoreError> {
+    let query = format!("SELECT repository, kind, key, value FROM {table}");
+    sqlx::query(sqlx::AssertSqlSafe(query))
+        .fetch_all(connection)
+        .await
+        .and_then(|rows| rows.iter().map(|row| Ok((row.try_get("repository")?, fact_of(row)?))).collect())
+        .query("read what was learned")
+}
+
+fn fact_of(row: &SqliteRow) -> Result<FactRow, sqlx::Error> {
+    Ok(FactRow { kind: row.try_get("kind")?, key: row.try_get("key")?, value: row.try_get("value")? })
+}
+
+async fn events_after(
+    connection: &mut SqliteConnection,
+    after: i64,
+    bound: i64,
+    limit: i64,
+) -> Result<Vec<(i64, LearningEvent)>, StoreError> {
+    let rows =
+        sqlx::query("SELECT id, body FROM learning_events WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3")
+            .bind(after)
+            .bind(bound)
+            .bind(limit)
+            .fetch_all(connection)
+            .await
+            .query("read learning events")?;
+    let event = |row: &SqliteRow| {
+        let body: String = row.try_get("body").query("read learning events")?;
+        let event = serde_json::from_str(&body)
+            .map_err(|source| StoreError::Decode { what: "a learning event", source })?;
+        Ok((row.try_get("id").query("read learning events")?, event))
+    };
+    rows.iter().map(event).collect()
+}
+
+/// The number of the new event; `None` when its `uid` is known.
+async fn insert(connection: &mut SqliteConnection, event: &LearningEvent) -> Result<Option<i64>, StoreError> {
+    let kind = match event.kind {
+        EventKind::Command => "command",
+        EventKind::Job => "job",
+        EventKind::Run => "run",
+    };
+    let outcome = serde_json::to_value(event.outcome).expect("a plain enum is JSON");
+    sqlx::query_scalar(
+        "INSERT INTO learning_events (uid, repository, kind, outcome, at_ms, body) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (uid) DO NOTHING RETURNING id",
+    )
+    .bind(&event.uid)
+    .bind(&event.repository)
+    .bind(kind)
+    .bind(outcome.as_str().unwrap_or_default().to_owned())
+    .bind(event.at_ms)
+    .bind(serde_json::to_string(event).expect("plain data is JSON"))
+    .fetch_optional(connection)
+    .await
+    .query("record what was learned")
+}
+
+async fn write_facts(
+    connection: &mut SqliteConnection,
+    table: &'static str,
+    repository: &str,
+    rows: &[FactRow],
+) -> Result<(), StoreError> {
+    let query = format!(
+        "INSERT INTO {table} (repository, kind, key, value) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (repository, kind, key) DO UPDATE SET value = excluded.value"
+    );
+    for row in rows {
+        sqlx::query(sqlx::AssertSqlSafe(query.clone()))
+            .bind(repository)
+            .bind(&row.kind)
+            .bind(&row.key)
+            .bind(&row.value)
+            .execute(&mut *connection)
+            .await
+            .query("record what was learned")?;
+    }
+    Ok(())
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
+    sqlx::query(statement).execute(connection).await.query("change what was learned")?;
+    Ok(())
+}
+
+/// 0 when it was never set.
+async fn state(connection: &mut SqliteConnection, name: &str) -> Result<i64, StoreError> {
+    let value: Option<i64> = sqlx::query_scalar("SELECT value FROM learning_state WHERE name = $1")
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+        .query("read what was learned")?;
+    Ok(value.unwrap_or(0))
+}
+
+async fn set_state(connection: &mut SqliteConnection, name: &str, value: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO learning_state (name, value) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )
+    .bind(name)
+    .bind(value)
+    .execute(connection)
+    .await
+    .query("record what was learned")?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "learning_tests.rs"]
+mod tests;
