@@ -8,4 +8,9 @@ cargo build --release --locked --package terraphim_ci
 for image in busybox debian; do
   target/release/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done
+if [ $# -eq 0 ]; then
+  cargo bench --locked --package terraphim_github_runner --bench learning
+  echo "-- learning: forecasts on held-out streams, classes of labelled histories, false alarms"
+  cargo test --locked --quiet --package terraphim_github_runner --lib -- --nocapture held_out precision_and_recall alarms_of_duration
+fi
 cargo bench --locked --package terraphim_ci --bench vm -- "$@"

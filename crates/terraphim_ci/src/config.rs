@@ -27,6 +27,9 @@ pub(crate) enum ConfigError {
     /// It is no TOML, has an unknown key, or a value of the wrong type.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Syntax { path: PathBuf, line: usize, column: usize, message: String },
+    /// The variable that switches learning is neither.
+    #[error("TCI_LEARNING={value}: write `on` or `off`")]
+    Learning { value: String },
     /// A label names a VM type that does not exist.
     #[error("{}: runs-on.{label} names the VM type `{vm_type}`, which does not exist", path.display())]
     NoVmType { path: PathBuf, label: String, vm_type: String },
@@ -46,6 +49,21 @@ struct File {
     runs_on: BTreeMap<String, String>,
     serve: Option<Settings>,
     services: Option<services::Settings>,
+    learning: Option<LearningSettings>,
+}
+
+/// Whether tci learns from runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct LearningSettings {
+    /// Learn from runs and tell what was learned.
+    pub(crate) enabled: bool,
+}
+
+impl Default for LearningSettings {
+    fn default() -> LearningSettings {
+        LearningSettings { enabled: true }
+    }
 }
 
 /// A kind of VM. What is absent is as in `default`.
@@ -105,6 +123,8 @@ pub(crate) struct Config {
     pub(crate) serve: Settings,
     /// What the services for jobs allow.
     pub(crate) services: services::Settings,
+    /// Whether tci learns from runs.
+    pub(crate) learning: LearningSettings,
 }
 
 impl Default for Config {
@@ -117,6 +137,7 @@ impl Default for Config {
             runs_on: BTreeMap::new(),
             serve: Settings::default(),
             services: services::Settings::default(),
+            learning: LearningSettings::default(),
         }
     }
 }
@@ -133,6 +154,12 @@ impl Config {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(ConfigError::Read { path, source }),
             }
+        }
+        match std::env::var("TCI_LEARNING").as_deref() {
+            Ok("off") => config.learning.enabled = false,
+            Ok("on") => config.learning.enabled = true,
+            Ok("") | Err(_) => {}
+            Ok(other) => return Err(ConfigError::Learning { value: other.to_owned() }),
         }
         Ok(config)
     }
@@ -166,6 +193,10 @@ impl Config {
                 });
             }
             self.services = services;
+        }
+        if let Some(learning) = file.learning {
+            // Who switched it off for all repositories means this one too.
+            self.learning.enabled &= learning.enabled;
         }
         Ok(())
     }
@@ -220,6 +251,15 @@ mod tests {
         let text = "[vm-types.default.limits]\nprocesses = 99\n[vm-types.big.limits]\ncpu-percent = 150\n";
         let limits = with(text).unwrap().vm_type("big").unwrap().spec().limits;
         assert_eq!((limits.processes, limits.cpu_percent), (Some(99), Some(150)));
+    }
+
+    #[test]
+    fn learning_can_be_switched_off_and_not_on_again_by_a_repository() {
+        let mut config = Config::default();
+        assert!(config.learning.enabled);
+        config.add(Path::new("config.toml"), "[learning]\nenabled = false\n", true).unwrap();
+        config.add(Path::new("tci.toml"), "[learning]\nenabled = true\n", false).unwrap();
+        assert!(!config.learning.enabled);
     }
 
     #[test]

@@ -144,6 +144,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let hint = match &error {
             StoreError::NotFound(_) => Some("`tci runs ls` shows the runs".to_owned()),
+            StoreError::LearnedAlready => Some("use another directory (`--data-dir`)".to_owned()),
             StoreError::Running { .. } => Some("stop it first (Ctrl-C in its terminal)".to_owned()),
             StoreError::Newer { .. } => {
                 Some("use the newer tci, or another directory (`--data-dir`)".to_owned())
@@ -154,7 +155,7 @@ impl From<StoreError> for Failure {
             _ => None,
         };
         let exit = match &error {
-            StoreError::NotFound(_) | StoreError::Running { .. } => Exit::Usage,
+            StoreError::NotFound(_) | StoreError::Running { .. } | StoreError::LearnedAlready => Exit::Usage,
             _ => Exit::Infrastructure,
         };
         let failure = Failure::caused(exit, error);

@@ -7,6 +7,8 @@ mod diagnostic;
 mod doctor;
 mod expr;
 mod image;
+mod insights;
+mod learn;
 mod plan;
 mod rerun;
 mod run;
@@ -83,6 +85,10 @@ enum Command {
     Secret(setting::SecretCommandArgs),
     /// Handle their stored variables.
     Var(setting::VarCommandArgs),
+    /// Show what earlier runs teach: failures that repeat, what is flaky, what could be faster.
+    Insights(insights::InsightsArgs),
+    /// Look into what was learned, and keep it.
+    Learn(learn::LearnArgs),
     /// Handle virtual machines.
     Vm(vm::VmArgs),
     /// Handle images, from which virtual machines start.
@@ -131,6 +137,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Cache(args) => cache::main(args, global),
         Command::Secret(args) => setting::secret_main(args, global),
         Command::Var(args) => setting::var_main(args, global),
+        Command::Insights(args) => insights::main(args, global),
+        Command::Learn(args) => learn::main(args, global),
         Command::Vm(args) => vm::main(args, global),
         Command::Image(args) => image::main(args, global),
         Command::Serve(args) => serve::main(args, global),

@@ -128,6 +128,7 @@ impl Style {
                 (Some(job), *at, text)
             }
             RunEvent::Output { .. }
+            | RunEvent::ScriptStarted { .. }
             | RunEvent::GroupEnd { .. }
             | RunEvent::Summary { .. }
             | RunEvent::RunFinished { .. } => return None,

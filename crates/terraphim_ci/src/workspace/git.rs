@@ -2,10 +2,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use sha2::{Digest as _, Sha256};
 
 use terraphim_github_runner::RepositoryInfo;
 
@@ -31,6 +33,18 @@ pub(crate) struct GitInfo {
     /// `refs/heads/...`, `refs/tags/...`, or empty.
     pub(crate) git_ref: String,
 }
+
+/// What is new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// A hash of what is not committed; `None` when nothing is.
+    pub(crate) uncommitted: Option<String>,
+    /// Paths that the last commit or the working tree changes, sorted.
+    pub(crate) paths: Vec<String>,
+}
+
+/// A change of more paths says nothing about one of them.
+const MAX_CHANGED: usize = 300;
 
 impl Repository {
     /// The repository that `directory` is in, if it is in one.
@@ -75,6 +89,46 @@ impl Repository {
             sha: self.ask(&["rev-parse", "--verify", "--quiet", "HEAD"]).unwrap_or_default(),
             git_ref: git_ref.unwrap_or_default(),
         }
+    }
+
+    /// What the last commit and the working tree change. What git cannot say is left out.
+    pub(crate) fn changes(&self) -> Changes {
+        let names = |args: &[&str]| {
+            let out = run(&self.root, args).unwrap_or_default();
+            let names = out.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            names.map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>()
+        };
+        let untracked = names(&["ls-files", "-z", "--others", "--exclude-standard"]);
+        let diff = run(&self.root, &["diff", "--no-ext-diff", "HEAD"]).unwrap_or_default();
+        let uncommitted = (!diff.is_empty() || !untracked.is_empty()).then(|| {
+            let mut hash = Sha256::new_with_prefix(&diff);
+            for name in &untracked {
+                hash.update(name);
+                // Size and time stand for the content: it may be large, and a wrong guess costs a count only.
+                if let Ok(file) = self.root.join(name).symlink_metadata() {
+                    hash.update(file.len().to_le_bytes());
+                    hash.update(file.mtime_nsec().to_le_bytes());
+                    hash.update(file.mtime().to_le_bytes());
+                }
+            }
+            hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        });
+        let mut paths = names(&["diff", "-z", "--name-only", "--no-ext-diff", "HEAD"]);
+        paths.extend(names(&[
+            "diff-tree",
+            "-z",
+            "--no-commit-id",
+            "--name-only",
+            "-r",
+            "-m",
+            "--first-parent",
+            "HEAD",
+        ]));
+        paths.extend(untracked);
+        paths.sort();
+        paths.dedup();
+        paths.truncate(MAX_CHANGED);
+        Changes { uncommitted, paths }
     }
 
     /// The one line that git answers; `None` when it has no answer.

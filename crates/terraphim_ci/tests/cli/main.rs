@@ -4,6 +4,7 @@
 mod basics;
 mod check;
 mod fixture;
+mod learn;
 mod plan;
 mod refusals;
 mod runs;

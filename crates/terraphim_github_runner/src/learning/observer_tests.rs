@@ -55,7 +55,14 @@ async fn step(
     let (job, name) = (build(), format!("Step {number}"));
     let said = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     for event in [
-        RunEvent::StepStarted { job: job.clone(), name: name.clone(), number, of: 3, at: at() },
+        RunEvent::StepStarted {
+            job: job.clone(),
+            name: name.clone(),
+            number,
+            of: 3,
+            background: false,
+            at: at(),
+        },
         RunEvent::ScriptStarted {
             job: job.clone(),
             step: number,

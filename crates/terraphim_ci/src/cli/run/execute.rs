@@ -14,7 +14,12 @@ use terraphim_github_runner::{
 use terraphim_vm::{Accelerator, Host, ProcessId, VmError, VmSpec, host_memory_mib};
 use tokio_util::sync::CancellationToken;
 
-use super::{Secrets, request::Request, result::Results};
+use super::{
+    Secrets,
+    learning::{Learning, Told},
+    request::Request,
+    result::Results,
+};
 use crate::{
     cli::{Global, image},
     config::Config,
@@ -190,6 +195,10 @@ async fn run_one(
     inputs.run_number = run.run_number.unsigned_abs();
     inputs.run_attempt = run.attempt.unsigned_abs();
     let recorder = Arc::new(StoreObserver::new(context.store.clone(), id));
+    let environment = environment(request, specs.get(&request.vm_type));
+    let learning = Learning::start(&context.store, &config, request, (id, run.attempt), environment).await;
+    let learning = Arc::new(learning);
+    learning.say_forecast().await;
     let screen =
         Screen::start(context.is_log_aside).map(Arc::new).context("cannot start the screen's thread")?;
     let live = Live::new(Arc::clone(&screen), inputs.parallelism > 1 && has_several_jobs(&plan, request));
@@ -197,13 +206,20 @@ async fn run_one(
     let sessions =
         SessionManager::with_provider(Arc::new(provider), sessions_config(request, inputs.parallelism));
     let executor = Arc::new(LocalCommandExecutor::new(context.host.clone()).with_user(Some(user)));
-    let observer = Arc::new(Both(Arc::clone(&recorder), live));
+    let observer = Arc::new(Both(Arc::clone(&recorder), Both(Arc::clone(&learning), live)));
     let cancel = CancellationToken::new();
     let running = engine::run(plan, inputs, &sessions, executor, observer, cancel.clone());
     let ended = until_end(running, &cancel, interrupts, &recorder).await;
     shut_down(&sessions, interrupts).await;
     screen.end().await;
-    conclude(context, id, &recorder, ended, request, results).await
+    let told = if ended.is_some() { learning.tell().await } else { Told::default() };
+    conclude(context, id, &recorder, ended, told, request, results).await
+}
+
+/// What may matter to how a command ends, beside the commit.
+fn environment(request: &Request, spec: Option<&VmSpec>) -> String {
+    let image = spec.map_or("", |spec| spec.image.as_str());
+    format!("{} {image} {}", request.vm_type, request.event)
 }
 
 /// Whether jobs may run at the same time, so that their lines mix.
@@ -336,6 +352,7 @@ async fn conclude(
     id: RunId,
     recorder: &StoreObserver,
     ended: Ended,
+    told: Told,
     request: &Request,
     results: &mut Results,
 ) -> Result<Exit, Failure> {
@@ -357,8 +374,9 @@ async fn conclude(
     if request.keep {
         say_kept(&report.vm_ids);
     }
+    told.say();
     let exit = Exit::from(report.conclusion);
-    results.add(id, report);
+    results.add(id, report, told);
     if let Some(error) = recorder.error() {
         output::error(&format!("the run could not be recorded: {}", crate::failure::chain(error)));
         recorder.finish(StoredConclusion::InfrastructureFault, Some(error.to_string()), Utc::now()).await?;

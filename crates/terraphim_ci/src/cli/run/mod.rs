@@ -3,6 +3,7 @@
 mod event;
 mod execute;
 mod inputs;
+mod learning;
 mod preview;
 pub(super) mod request;
 mod result;

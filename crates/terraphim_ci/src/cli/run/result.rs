@@ -9,6 +9,7 @@ use std::{
 use serde::Serialize;
 use terraphim_github_runner::{engine::RunReport, store::RunId};
 
+use super::learning::Told;
 use crate::{exit::Exit, failure::Failure, output};
 
 /// The results of this command so far.
@@ -23,6 +24,12 @@ struct Numbered {
     id: RunId,
     #[serde(flatten)]
     report: RunReport,
+    /// What was learned before and applies here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lessons: Vec<String>,
+    /// What could be better.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suggestions: Vec<String>,
 }
 
 impl Results {
@@ -57,8 +64,9 @@ impl Results {
         }
     }
 
-    pub(super) fn add(&mut self, id: RunId, report: RunReport) {
-        self.reports.push(Numbered { id, report });
+    pub(super) fn add(&mut self, id: RunId, report: RunReport, told: Told) {
+        let Told { lessons, suggestions } = told;
+        self.reports.push(Numbered { id, report, lessons, suggestions });
     }
 
     /// Writes the JSON: one object for one workflow, a list for several.

@@ -58,6 +58,7 @@ impl Job {
             env,
             consumer: Consumer::Action,
         };
+        self.say_script(frame, &format!("uses {} {}", call.loaded.file, call.program)).await;
         let mut end = boxed(|| self.run_program(frame, program)).await?;
         self.states.entry(call.path.to_owned()).or_default().extend(std::mem::take(&mut end.state));
         end.annotations.splice(0..0, said);

@@ -1,0 +1,154 @@
+//! `tci learn explain`.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use chrono::Utc;
+use clap::Args;
+use serde::Serialize;
+use terraphim_github_runner::learning::{
+    CommandIdentity,
+    insight::{Related, Thesaurus, related},
+    model::{CommandFact, Level, Prediction, Verdict, classify},
+};
+
+use super::{RepositoryArg, learner};
+use crate::{
+    cli::Global,
+    exit::Exit,
+    failure::Failure,
+    output::{self, one_line},
+};
+
+/// More related commands are not read.
+const RELATED: usize = 5;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tci learn explain 'cargo test'
+  tci learn explain 'cargo test' --after 'cargo build' --json
+  tci learn explain 'make all' --thesaurus terms.json")]
+pub(super) struct ExplainArgs {
+    /// A command or script.
+    command: String,
+    /// The command that runs before it.
+    #[arg(long, value_name = "COMMAND", default_value = "", hide_default_value = true)]
+    after: String,
+    /// A file with terms of yours: JSON, term -> id, nterm, url; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    thesaurus: Vec<PathBuf>,
+    #[command(flatten)]
+    repository: RepositoryArg,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Explanation {
+    identity: CommandIdentity,
+    prediction: Prediction,
+    verdict: Option<Verdict>,
+    fact: Option<CommandFact>,
+    related: Vec<Related>,
+}
+
+pub(super) async fn explain(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> {
+    let identity = CommandIdentity::of(&args.command);
+    if identity.canonical.is_empty() {
+        return Err(Failure::usage("no command is given").hint("tci learn explain 'cargo test'"));
+    }
+    let thesaurus = thesaurus(&args.thesaurus)?;
+    let Some(learner) = learner(&args.repository, global).await? else { return Ok(Exit::Success) };
+    let previous = CommandIdentity::of(&args.after).canonical;
+    let explanation = learner
+        .with_models(|models| {
+            let fact = models.own.command(&identity.canonical).cloned();
+            let now_ms = Utc::now().timestamp_millis();
+            Explanation {
+                prediction: models.own.predict(Some(&models.shared), &identity, &previous, now_ms),
+                verdict: fact.as_ref().map(|fact| classify(&fact.history)),
+                related: related(&models.own, &thesaurus, &args.command, RELATED),
+                fact,
+                identity,
+            }
+        })
+        .await;
+    if args.json {
+        output::json(&explanation)?;
+    } else {
+        output::data(&text(&explanation))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn thesaurus(files: &[PathBuf]) -> Result<Thesaurus, Failure> {
+    let mut thesaurus = Thesaurus::built_in();
+    for path in files {
+        let text =
+            fs::read_to_string(path).map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+        thesaurus = thesaurus.with_json(path, &text).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    }
+    Ok(thesaurus)
+}
+
+fn text(of: &Explanation) -> String {
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let Prediction { probability, low, high, effective_n, evidence } = &of.prediction;
+    let mut text = format!(
+        "{}\nsucceeds with {} (95 %: {} to {}; worth {effective_n:.0} outcomes)\n",
+        one_line(&of.identity.canonical),
+        percent(*probability),
+        percent(*low),
+        percent(*high),
+    );
+    for one in evidence {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {:<38} {:>6} succeeded, {:>5} failed -> {}",
+            level(one.level),
+            one.successes,
+            one.failures,
+            percent(one.probability)
+        );
+    }
+    if let Some(verdict) = &of.verdict {
+        let _ = writeln!(text, "{}: {}", verdict.class.name(), verdict.reason);
+    }
+    if let Some(fact) = &of.fact {
+        add_fact(&mut text, fact);
+    }
+    for one in &of.related {
+        let _ = writeln!(text, "related: {} ({})", one_line(&one.example), one_line(&one.reasons.join("; ")));
+    }
+    text
+}
+
+fn add_fact(text: &mut String, fact: &CommandFact) {
+    if let (Some(median), Some(p90)) = (fact.durations.median(), fact.durations.quantile(0.9)) {
+        let of = |ms| output::duration(std::time::Duration::from_millis(ms));
+        let _ = writeln!(text, "takes {} (median), {} (9 of 10 are faster)", of(median), of(p90));
+    }
+    for reason in &fact.reasons {
+        let _ = writeln!(
+            text,
+            "failed {} times with: {} ({}), last {}",
+            reason.count,
+            one_line(&reason.text),
+            reason.cause,
+            output::time(reason.last_ms)
+        );
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::All => "all commands of all repositories",
+        Level::Tool => "this tool, everywhere",
+        Level::Subcommand => "this subcommand, everywhere",
+        Level::RepositorySubcommand => "this subcommand, in this repository",
+        Level::Command => "this command",
+        Level::Exact => "exactly so",
+        Level::Pair => "after the command before it",
+    }
+}

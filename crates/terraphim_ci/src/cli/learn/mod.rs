@@ -1,0 +1,120 @@
+//! `tci learn`: what was learned from earlier runs, and its upkeep.
+
+mod explain;
+mod show;
+mod store;
+mod transfer;
+
+use clap::{Args, Subcommand};
+use terraphim_github_runner::{
+    learning::Learner,
+    store::{RunStore, StoreError},
+};
+
+use super::{Global, small_runtime};
+use crate::{exit::Exit, failure::Failure, output, workspace::Repository};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Learning advises: it never skips anything and never changes a conclusion.
+Switch it off with `enabled = false` below `[learning]` in tci.toml, or TCI_LEARNING=off.
+
+Examples:
+  tci learn explain 'cargo test'      how probable is its success, and why
+  tci learn flaky                     which commands and tests do not always do the same
+  tci learn export backup.jsonl       everything as JSON lines")]
+pub(crate) struct LearnArgs {
+    #[command(subcommand)]
+    command: LearnCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LearnCommand {
+    /// Show how much was learned.
+    Stats(show::ShowArgs),
+    /// Say how probable the success of a command is, why, and what is related to it.
+    Explain(explain::ExplainArgs),
+    /// List failures that repeat, with their evidence.
+    Lessons(show::LessonsArgs),
+    /// List commands and tests that are broken, flaky, or fail for the infrastructure.
+    Flaky(show::ShowArgs),
+    /// Compute all counters again from the events.
+    Rebuild(store::RebuildArgs),
+    /// Write everything that was learned as JSON lines.
+    Export(transfer::ExportArgs),
+    /// Read what `export` wrote; what is known already counts once.
+    Import(transfer::ImportArgs),
+    /// Forget everything that was learned about a repository.
+    Forget(store::ForgetArgs),
+}
+
+/// Which repository.
+#[derive(Debug, Args)]
+pub(crate) struct RepositoryArg {
+    /// The repository [default: the one of the current directory].
+    #[arg(long, value_name = "OWNER/NAME")]
+    repository: Option<String>,
+}
+
+pub(crate) fn main(args: &LearnArgs, global: &Global) -> Result<Exit, Failure> {
+    small_runtime()?.block_on(async {
+        match &args.command {
+            LearnCommand::Stats(args) => show::stats(args, global).await,
+            LearnCommand::Explain(args) => explain::explain(args, global).await,
+            LearnCommand::Lessons(args) => show::lessons(args, global).await,
+            LearnCommand::Flaky(args) => show::flaky(args, global).await,
+            LearnCommand::Rebuild(args) => store::rebuild(args, global).await,
+            LearnCommand::Export(args) => transfer::export(args, global).await,
+            LearnCommand::Import(args) => transfer::import(args, global).await,
+            LearnCommand::Forget(args) => store::forget(args, global).await,
+        }
+    })
+}
+
+impl RepositoryArg {
+    /// `owner/name`, as runs of the current directory record it.
+    fn name(&self) -> Result<String, Failure> {
+        if let Some(name) = &self.repository {
+            return Ok(name.clone());
+        }
+        let here = std::env::current_dir()
+            .map_err(|error| Failure::io("read", std::path::Path::new("the current directory"), error))?;
+        let git =
+            Repository::discover(&here).map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+        let name = here.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
+        Ok(git.map_or_else(|| format!("local/{name}"), |git| git.info().repository.full_name))
+    }
+}
+
+/// What was learned about a repository; says on standard error when that is nothing.
+pub(super) async fn learner(repository: &RepositoryArg, global: &Global) -> Result<Option<Learner>, Failure> {
+    let name = repository.name()?;
+    let Some(store) = RunStore::open_to_read(global.paths()?.data()).await? else {
+        say_nothing(&name, &[]);
+        return Ok(None);
+    };
+    let known = store.learned_repositories().await?;
+    if !known.contains(&name) {
+        say_nothing(&name, &known);
+        return Ok(None);
+    }
+    Ok(Some(Learner::open_to_read(store, &name).await?))
+}
+
+fn say_nothing(name: &str, known: &[String]) {
+    output::note(&format!("nothing was learned about {name} yet: `tci run` learns from every run"));
+    if !known.is_empty() {
+        output::hint(&format!("`--repository` chooses another one: {}", known.join(", ")));
+    }
+}
+
+/// The store, to change it; an error when nothing was ever recorded.
+async fn store_to_change(global: &Global) -> Result<Option<RunStore>, StoreError> {
+    let paths = match global.paths() {
+        Ok(paths) => paths,
+        Err(_) => return Ok(None),
+    };
+    if RunStore::open_to_read(paths.data()).await?.is_none() {
+        return Ok(None);
+    }
+    RunStore::open(paths.data()).await.map(Some)
+}

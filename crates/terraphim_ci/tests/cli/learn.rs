@@ -1,0 +1,96 @@
+//! `tci learn` and `tci insights`, from their users' side. Events are imported, as another machine exported them.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::fixture::World;
+
+/// An export of `n` runs of one command in `me/it`; every third fails.
+fn export(n: u32) -> String {
+    let mut text = json!({"head": {"format": "tci-learning", "version": 1}}).to_string();
+    for run in 0..n {
+        let failed = run % 3 == 2;
+        let event = json!({
+            "uid": format!("u{run}"), "kind": "command", "repository": "me/it", "workflow": "ci.yml",
+            "run": run.to_string(), "attempt": 1, "job": "build", "step": "Test", "number": 1,
+            "command": "cargo test", "previous": "", "outcome": if failed { "failure" } else { "success" },
+            "exit_code": i32::from(failed), "duration_ms": 1000, "limit_ms": null,
+            "signature": failed.then(|| json!({"cause": "network", "text": "Connection refused"})),
+            "commit": format!("c{run}"), "changed": [], "environment": "x", "output_lines": 3,
+            "at_ms": 1_700_000_000_000_i64 + i64::from(run) * 1000,
+        });
+        text += &format!("\n{}", json!({"event": event}));
+    }
+    text + "\n"
+}
+
+fn world() -> World {
+    let world = World::new();
+    let file = world.write("learning.jsonl", &export(12));
+    world.run(&["learn", "import", file.to_str().unwrap()]).prints(&["12 events, 0 of them known already"]);
+    world
+}
+
+fn json_of(world: &World, args: &[&str]) -> Value {
+    let said = world.run(args);
+    said.prints(&[]);
+    serde_json::from_str(&said.stdout).unwrap()
+}
+
+#[test]
+fn what_was_learned_is_shown() {
+    let world = world();
+    let of = ["--repository", "me/it"];
+    let run = |args: &[&str]| world.run(&[args, &of].concat());
+    run(&["learn", "stats"]).prints(&["12, of which 4 failed", "lessons            1"]);
+    run(&["learn", "explain", "sudo cargo test"])
+        .prints(&["cargo test\nsucceeds with", "failed 4 times with: Connection refused (network)"]);
+    run(&["learn", "lessons"])
+        .prints(&["`cargo test` fails with \"Connection refused\" (network): 4 times, last in run 11"]);
+    run(&["learn", "flaky"]).prints(&["`cargo test` fails for the infrastructure: fails in 33 % of runs"]);
+    run(&["insights"]).prints(&["Failures that repeat\n- `cargo test`", "Not stable\n- `cargo test`"]);
+    let explained = json_of(&world, &["learn", "explain", "cargo test", "--repository", "me/it", "--json"]);
+    let p = explained["prediction"]["probability"].as_f64().unwrap();
+    assert!((0.5..0.8).contains(&p), "{explained:#}");
+    assert_eq!(json_of(&world, &["insights", "--repository", "me/it", "--json"])["totals"]["failures"], 4);
+    assert_eq!(json_of(&world, &["learn", "stats", "--repository", "me/it", "--json"])["events"], 12);
+}
+
+#[test]
+fn counters_can_be_rebuilt_exported_imported_and_forgotten() {
+    let world = world();
+    world.run(&["learn", "rebuild"]).prints(&["12 events", "all were as the events say"]);
+    let copy = world.repo().join("copy.jsonl");
+    world.run(&["learn", "export", copy.to_str().unwrap()]).prints(&[]);
+    assert_eq!(fs::read_to_string(&copy).unwrap().lines().count(), 13);
+    world.run(&["learn", "import", copy.to_str().unwrap()]).prints(&["12 events, 12 of them known already"]);
+    world.run(&["learn", "forget", "me/it"]).prints(&["me/it"]);
+    let said = world.run(&["learn", "stats", "--repository", "me/it"]);
+    said.prints(&["commands run       0"]);
+    assert!(said.stderr.contains("nothing was learned about me/it yet"), "{said:#?}");
+    world.run(&["learn", "forget", "me/it"]).fails(2, &["nothing was learned about me/it"]);
+}
+
+#[test]
+fn mistakes_are_refused_and_change_nothing() {
+    let world = World::new();
+    world.run(&["learn", "rebuild"]).fails(2, &["nothing was ever learned here"]);
+    world.run(&["learn", "explain", " "]).fails(2, &["no command is given"]);
+    let import = |text: &str| {
+        let file = world.write("bad.jsonl", text);
+        world.run(&["learn", "import", file.to_str().unwrap()])
+    };
+    import("{}\n").fails(2, &["bad.jsonl:1: no line of an export"]);
+    import("{\"head\":{\"format\":\"x\",\"version\":1}}\n")
+        .fails(2, &["bad.jsonl:1: x 1 is no `tci-learning`"]);
+    import(&format!("{}nonsense\n", export(2))).fails(2, &["bad.jsonl:4:"]);
+    assert!(!world.data().join("runs.db").exists(), "nothing was begun");
+    world.write("terms.json", "{\"x\": 1}");
+    world
+        .run(&["learn", "explain", "make", "--thesaurus", "terms.json"])
+        .fails(2, &["terms.json: no thesaurus"]);
+    let said = world.run(&["insights"]);
+    said.prints(&[]);
+    assert!(said.stderr.contains("nothing was learned about local/repo yet"), "{said:#?}");
+}
