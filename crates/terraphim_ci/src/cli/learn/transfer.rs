@@ -125,7 +125,7 @@ pub(super) async fn import(args: &ImportArgs, global: &Global) -> Result<Exit, F
     for (number, text) in (1_u64..).zip(reader.lines()) {
         let text = text.map_err(failed)?;
         let wrong = |why: String| Failure::usage(format!("{}:{number}: {why}", args.file.display()));
-        let line =
+        let line: Line =
             serde_json::from_str(&text).map_err(|error| wrong(format!("no line of an export: {error}")))?;
         match line {
             Line::Head { format, version } if number == 1 && format == FORMAT && version == VERSION => {}
