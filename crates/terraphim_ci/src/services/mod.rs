@@ -23,6 +23,8 @@ mod caches;
 mod call;
 mod entry;
 mod error;
+#[cfg(test)]
+mod official;
 mod oidc;
 mod policy;
 mod server;

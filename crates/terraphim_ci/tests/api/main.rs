@@ -86,6 +86,10 @@ fn every_call_of_the_document_wants_a_token() {
     }
     assert_eq!(count, 16);
     refused(&server.call("GET", "/nowhere", None, None), 404, "there is no call");
+    // Nobody has said under which address the issuer of identity tokens can be reached.
+    for path in ["/.well-known/openid-configuration", "/.well-known/jwks"] {
+        refused(&server.call("GET", path, None, None), 404, "services.issuer");
+    }
     refused(&server.call("PUT", "/api/vms", None, None), 405, "cannot be");
 }
 
