@@ -115,7 +115,7 @@ impl Job {
         let event = RunEvent::ScriptStarted {
             job: self.ready.key.clone(),
             step: frame.number,
-            script: self.masker.mask(script),
+            script: self.masks.mask(script),
             limit_ms: limit,
             at: Utc::now(),
         };
