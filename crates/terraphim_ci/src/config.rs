@@ -50,6 +50,7 @@ struct File {
     serve: Option<Settings>,
     services: Option<services::Settings>,
     learning: Option<LearningSettings>,
+    actions: Option<ActionSettings>,
 }
 
 /// Whether tci learns from runs.
@@ -64,6 +65,16 @@ impl Default for LearningSettings {
     fn default() -> LearningSettings {
         LearningSettings { enabled: true }
     }
+}
+
+/// Where actions come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct ActionSettings {
+    /// Directories and addresses that are asked instead of GitHub, in this order. A directory is relative to the file.
+    pub(crate) mirror: Vec<String>,
+    /// Run `actions/checkout` itself.
+    pub(crate) real_checkout: bool,
 }
 
 /// A kind of VM. What is absent is as in `default`.
@@ -125,6 +136,8 @@ pub(crate) struct Config {
     pub(crate) services: services::Settings,
     /// Whether tci learns from runs.
     pub(crate) learning: LearningSettings,
+    /// Where actions come from.
+    pub(crate) actions: ActionSettings,
 }
 
 impl Default for Config {
@@ -138,6 +151,7 @@ impl Default for Config {
             serve: Settings::default(),
             services: services::Settings::default(),
             learning: LearningSettings::default(),
+            actions: ActionSettings::default(),
         }
     }
 }
@@ -176,6 +190,13 @@ impl Config {
                 return Err(ConfigError::NoVmType { path: path.to_owned(), label, vm_type });
             }
             self.runs_on.insert(label.to_lowercase(), vm_type);
+        }
+        if let Some(mut actions) = file.actions {
+            let directory = path.parent().unwrap_or(Path::new(""));
+            for mirror in actions.mirror.iter_mut().filter(|mirror| !mirror.contains("://")) {
+                *mirror = directory.join(&*mirror).display().to_string();
+            }
+            self.actions = actions;
         }
         if let Some(serve) = file.serve {
             self.serve = serve;

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod actions;
 mod artifact;
 mod cache;
 mod check;
@@ -77,6 +78,8 @@ enum Command {
     Rerun(rerun::RerunArgs),
     /// Show recorded runs.
     Runs(runs::RunsArgs),
+    /// Handle the actions that workflows use: which commits they are.
+    Actions(actions::ActionsArgs),
     /// Handle artifacts, which jobs left.
     Artifact(artifact::ArtifactArgs),
     /// Handle caches, which jobs share.
@@ -133,6 +136,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::main(args, global),
         Command::Rerun(args) => rerun::main(args, global),
         Command::Runs(args) => runs::main(args, global),
+        Command::Actions(args) => actions::main(args, global),
         Command::Artifact(args) => artifact::main(args, global),
         Command::Cache(args) => cache::main(args, global),
         Command::Secret(args) => setting::secret_main(args, global),

@@ -84,6 +84,12 @@ impl Git {
         git
     }
 
+    /// The same, with a setting.
+    pub(crate) fn with_setting(mut self, name: &str, value: &str) -> Git {
+        self.settings.push((name.to_owned(), Secret::from(value)));
+        self
+    }
+
     /// Runs a subcommand to its end and gives its output.
     pub(crate) async fn run(
         &self,

@@ -317,6 +317,14 @@ impl ActionStore {
         Ok(file)
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
     fn repository(&self, action: &ActionReference) -> PathBuf {
         let name = format!("{}.git", action.repository.to_lowercase());
         self.directory.join(action.owner.to_lowercase()).join(name)

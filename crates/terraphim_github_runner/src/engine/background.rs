@@ -79,6 +79,7 @@ impl Job {
     /// Starts a step in the background.
     pub(super) fn start_in_background(&mut self, index: usize) {
         let kill = CancellationToken::new();
+        self.is_workspace_touched = true;
         let branch = self.branch(kill.clone());
         let slots = Arc::clone(&self.background.slots);
         self.background.open.insert(index, kill.clone());

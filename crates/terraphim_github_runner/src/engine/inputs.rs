@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -68,6 +69,11 @@ pub struct RunInputs {
     pub services: Option<Arc<dyn JobServices>>,
     /// Where the actions of other repositories come from; without it there are none.
     pub actions: Option<Arc<ActionStore>>,
+    /// Run `actions/checkout` itself instead of answering it.
+    pub real_checkout: bool,
+    /// The repository on this host, for checkouts of its other commits; without it they come from where actions come
+    /// from.
+    pub repository_directory: Option<PathBuf>,
     /// Where things are in the guest.
     pub layout: Layout,
     /// Time limits.
@@ -106,6 +112,8 @@ impl RunInputs {
             vm_types: VmTypes::default(),
             services: None,
             actions: None,
+            real_checkout: false,
+            repository_directory: None,
             layout: Layout::default(),
             timing: Timing::default(),
         }

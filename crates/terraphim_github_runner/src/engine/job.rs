@@ -62,6 +62,8 @@ pub(super) struct Job {
     pub(super) hashes: Hashes,
     /// A process of this job has started, so its event file is there.
     pub(super) has_event_file: bool,
+    /// Something of this job may have changed the workspace.
+    pub(super) is_workspace_touched: bool,
     /// How its processes reach the services, once something needed them. An async lock: steps that run beside each
     /// other wait for the one that opens them.
     pub(super) access: Arc<Mutex<Option<JobAccess>>>,
@@ -115,6 +117,7 @@ impl Job {
             status: Conclusion::Success,
             hashes: Hashes::new(),
             has_event_file: false,
+            is_workspace_touched: false,
             access: Arc::default(),
             background: Background::new(),
             matchers: KnownMatchers::default(),
@@ -149,6 +152,7 @@ impl Job {
             status: self.status,
             hashes: Hashes::new(),
             has_event_file: self.has_event_file,
+            is_workspace_touched: true,
             access: Arc::clone(&self.access),
             background: Background::new(),
             matchers: self.matchers.clone(),

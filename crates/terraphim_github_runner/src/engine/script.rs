@@ -166,6 +166,7 @@ impl Job {
         if has_commands {
             output = output.with_matchers(self.step_matchers());
         }
+        self.is_workspace_touched = true;
         let (result, why) = self.watch(spec, &mut output, &frame.holder).await;
         let end = match result {
             Ok(outcome) => {
@@ -242,6 +243,26 @@ impl Job {
         WorkEnd { outcome, exit_code, outputs, state, annotations: requests.annotations, summary }
     }
 
+    /// Runs a tool of the engine in the guest: how it ended, and what it said.
+    pub(super) async fn run_tool(
+        &mut self,
+        spec: &ProcessSpec,
+        holder: &Holder,
+    ) -> Result<(Conclusion, String)> {
+        let mut said = Said::default();
+        let (result, why) = self.watch(spec, &mut said, holder).await;
+        if let Some(why) = why {
+            self.interrupt(why).await;
+        }
+        let outcome = result?;
+        let conclusion = match outcome.stopped {
+            Some(StopReason::Cancelled) => Conclusion::Cancelled,
+            None if outcome.exit.is_success() => Conclusion::Success,
+            _ => Conclusion::Failure,
+        };
+        Ok((conclusion, String::from_utf8_lossy(&said.0).trim().to_owned()))
+    }
+
     /// Whether the guest has bash.
     async fn has_bash(&mut self) -> Result<bool> {
         if let Some(known) = self.place.has_bash.get() {
@@ -298,6 +319,22 @@ async fn tell(
         conclusion = Conclusion::Failure;
     }
     (conclusion, Some(code), requests, written)
+}
+
+/// The beginning of what a tool wrote.
+#[derive(Default)]
+struct Said(Vec<u8>);
+
+/// More of what a tool says is of no use to anybody.
+const MAX_SAID: usize = 64 * 1024;
+
+#[async_trait::async_trait]
+impl OutputSink for Said {
+    async fn write(&mut self, _stream: Stream, bytes: bytes::Bytes) -> Result<()> {
+        let room = MAX_SAID.saturating_sub(self.0.len()).min(bytes.len());
+        self.0.extend_from_slice(&bytes[..room]);
+        Ok(())
+    }
 }
 
 /// Output that nobody needs.

@@ -8,8 +8,6 @@ use terraphim_actions::span::{Span, Spanned};
 use terraphim_actions::template::Template;
 use terraphim_actions::workflow::{Call, Job, Step, StepKind, Uses, Workflow};
 
-use super::action::is_checkout;
-
 /// What is in the file and cannot be executed, in the order of the file.
 pub(super) fn unsupported(workflow: &Workflow) -> Vec<Diagnostic> {
     let mut found = Found { files: &workflow.files, diagnostics: Vec::new() };
@@ -71,7 +69,7 @@ impl Found<'_> {
         let file = step.condition.file;
         match &step.kind {
             StepKind::Run { .. } | StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) => {}
-            StepKind::Uses { uses, with } => self.uses(file, uses, with.as_ref()),
+            StepKind::Uses { uses, .. } => self.uses(file, uses),
             StepKind::Parallel(steps) => {
                 for inner in steps {
                     match &inner.kind {
@@ -88,20 +86,10 @@ impl Found<'_> {
         }
     }
 
-    fn uses(&mut self, file: usize, uses: &Spanned<String>, with: Option<&Template>) {
-        let key = format!("uses: {}", uses.value);
-        match Uses::parse(uses) {
-            Some(parsed @ Uses::Remote { .. }) if is_checkout(&parsed) => {
-                if let Some(with) = with.filter(|with| with.is_expression() || !with.entries().is_empty()) {
-                    let hint = "the working tree is in the workspace already: remove `with`";
-                    self.add(file, with.span, &format!("with of {}", uses.value), hint);
-                }
-            }
-            Some(Uses::Docker(_)) => {
-                self.add(file, uses.span, &key, "no image of this version has a container engine");
-            }
-            // The parser refuses what has no known form.
-            Some(_) | None => {}
+    fn uses(&mut self, file: usize, uses: &Spanned<String>) {
+        if let Some(Uses::Docker(_)) = Uses::parse(uses) {
+            let key = format!("uses: {}", uses.value);
+            self.add(file, uses.span, &key, "no image of this version has a container engine");
         }
     }
 }

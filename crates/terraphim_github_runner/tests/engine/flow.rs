@@ -110,8 +110,8 @@ async fn what_is_wrong_before_the_start_starts_nothing() {
         ("on: push\njobs:\n  a: {runs-on: linux, container: alpine, steps: [run: 'true']}\n", "`container`"),
         ("on: push\njobs:\n  a: {runs-on: linux, steps: [uses: 'actions/cache@v4']}\n", "actions/cache@v4"),
         (
-            "on: push\njobs:\n  a: {runs-on: linux, steps: [{uses: 'actions/checkout@v4', with: {ref: x}}]}\n",
-            "with of actions/checkout@v4",
+            "on: push\njobs:\n  a: {runs-on: linux, steps: [{uses: 'actions/checkout@v4', with: {lfs: true}}]}\n",
+            "the input `lfs` of actions/checkout",
         ),
         ("on: push\njobs:\n  a: {uses: './.github/workflows/b.yml'}\n", "uses: ./.github/workflows/b.yml"),
     ];

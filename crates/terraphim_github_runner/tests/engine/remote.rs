@@ -232,3 +232,40 @@ async fn what_cannot_be_fetched_is_said_before_anything_starts() {
     assert!(error.contains("test.yml (Line: 7, Col: 15)") && error.contains("acme/none"), "{error}");
     assert!(world.provider.given.lock().unwrap().is_empty(), "no VM was asked for");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_commit_of_the_own_repository_comes_from_the_host() {
+    let served = Served::new(Habits::default()).await;
+    let mut world = World::new();
+    world.inputs.repository.full_name = "acme/tool".to_owned();
+    world.inputs.actions = Some(std::sync::Arc::new(served.store().offline(true)));
+    world.inputs.repository_directory = Some(served.repository());
+    std::fs::create_dir_all(world.inputs.layout.workspace_of("tool")).unwrap();
+    let steps = "[{uses: actions/checkout@v4, with: {ref: feature/x, path: old}}, {run: 'cd old && cat main.js && git log -1 --format=%H:%D'}]";
+    let workflow = format!("on: push\njobs:\n  a: {{runs-on: linux, steps: {steps}}}\n");
+    let report = world.run(&workflow).await.unwrap();
+    let output = world.recorder.output();
+    assert_eq!(report.conclusion, terraphim_github_runner::engine::RunConclusion::Success, "{output}");
+    assert!(output.contains("console.log('first');\n"), "{output}");
+    assert!(output.contains(&format!("{}:HEAD -> feature/x, origin/feature/x\n", served.first)), "{output}");
+    assert_eq!(served.server.count(), 0, "the network was not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_checkout_runs_when_it_is_wanted() {
+    let served = Served::new(Habits::default()).await;
+    let real = served.directory.path().join("repositories/actions/checkout");
+    std::fs::create_dir_all(&real).unwrap();
+    git(&real, &["init", "--quiet"]);
+    std::fs::write(real.join("action.yml"), "inputs: {lfs: {}}\nruns: {using: node20, main: main.js}\n")
+        .unwrap();
+    std::fs::write(real.join("main.js"), "console.log('really ' + process.env.INPUT_LFS);\n").unwrap();
+    commit(&real, "v4");
+    let mut world = World::new();
+    world.inputs.actions = Some(std::sync::Arc::new(served.store()));
+    world.inputs.real_checkout = true;
+    let workflow =
+        "on: push\njobs:\n  a: {runs-on: linux, steps: [{uses: actions/checkout@v4, with: {lfs: true}}]}\n";
+    world.run(workflow).await.unwrap();
+    assert!(world.recorder.output().contains("really true\n"), "{}", world.recorder.everything());
+}

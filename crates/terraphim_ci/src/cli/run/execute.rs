@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use chrono::Utc;
 use terraphim_github_runner::{
     SessionManagerConfig,
-    action::ActionStore,
     engine::{self, EngineError, Layout, Plan, RunInputs, RunReport},
     session::{LocalVmProvider, SessionManager},
     store::{NewRun, RunId, RunStore, StoreObserver, StoredConclusion},
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Secrets,
+    actions::directory_of,
     learning::{Learning, Told},
     request::Request,
     result::Results,
@@ -284,7 +284,13 @@ fn inputs(
     inputs.isolation = request.isolation.into();
     inputs.parallelism = request.parallel.max(1);
     inputs.vm_types = config.labels(&request.vm_type);
-    inputs.actions = Some(Arc::new(ActionStore::new(context.host.paths().data().join("actions"))));
+    let workflows = directory_of(&request.root, &request.source.path);
+    let token = context.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case("GITHUB_TOKEN"));
+    let token = token.map(|(_, token)| token);
+    let store = request.actions.store(config, context.host.paths().data(), &workflows, token)?;
+    inputs.actions = Some(Arc::new(store));
+    inputs.real_checkout = request.real_checkout;
+    inputs.repository_directory = request.git()?.map(|git| git.common_dir);
     let home = if user == "root" { "/root".to_owned() } else { format!("/home/{user}") };
     inputs.layout = Layout { home, user: Some(user.to_owned()), ..Layout::default() };
     Ok(inputs)

@@ -1,5 +1,6 @@
 //! `tci run`: workflow files in virtual machines.
 
+mod actions;
 mod event;
 mod execute;
 mod inputs;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use terraphim_github_runner::engine;
 
+pub(super) use actions::ActionArgs;
 pub(super) use event::payload;
 pub(super) use execute::{Job, execute};
 pub(super) use request::{outside_git, repository_of};
@@ -52,6 +54,11 @@ pub(crate) struct RunArgs {
     variables: variables::VariableArgs,
     #[command(flatten)]
     secrets: secrets::SecretArgs,
+    #[command(flatten)]
+    actions: actions::ActionArgs,
+    /// Run `actions/checkout` itself instead of answering it from the working tree.
+    #[arg(long, env = "TCI_REAL_CHECKOUT", help_heading = "Actions")]
+    real_checkout: bool,
     /// List the jobs and run nothing.
     #[arg(long, short, help_heading = "Instead of a run")]
     list: bool,

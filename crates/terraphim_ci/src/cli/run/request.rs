@@ -8,7 +8,7 @@ use serde_json::Value;
 use terraphim_github_runner::RepositoryInfo;
 
 use super::{
-    Isolation, RunArgs, inputs,
+    ActionArgs, Isolation, RunArgs, inputs,
     select::{Chosen, Selection},
     source::Source,
 };
@@ -49,6 +49,12 @@ pub(crate) struct Request {
     /// What flags said over it.
     pub(crate) vm_flags: VmType,
     pub(crate) keep: bool,
+    /// Where actions come from.
+    #[serde(default)]
+    pub(in crate::cli) actions: ActionArgs,
+    /// `actions/checkout` itself runs.
+    #[serde(default)]
+    pub(crate) real_checkout: bool,
 }
 
 impl Request {
@@ -72,6 +78,7 @@ pub(super) fn prepare(
     let git = selection.git.as_ref().map_or_else(|| outside_git(selection), Repository::info);
     let (env, vars, given) = (args.variables.env()?, args.variables.vars()?, args.variables.inputs()?);
     let (matrix, secret_names) = (matrix(&args.matrix)?, args.secrets.names()?);
+    let actions = args.actions.absolute()?;
     let parallel = args.parallel.map_or_else(processors, usize::from);
     chosen
         .into_iter()
@@ -100,6 +107,8 @@ pub(super) fn prepare(
                 vm_type: vm_type.clone(),
                 vm_flags: args.spec.as_type(),
                 keep: args.keep,
+                actions: actions.clone(),
+                real_checkout: args.real_checkout || config.actions.real_checkout,
             })
         })
         .collect()

@@ -5,9 +5,11 @@
 //! remote    those of other repositories: before the VM starts
 //! inputs    `with` and defaults -> texts
 //! run       the stages of an action: pre, main, post
-//! node, composite, docker, checkout: one kind each
+//! node, composite, docker: one kind each
+//! checkout  `actions/checkout`, answered from the host; `asked`: its inputs
 //! ```
 
+mod asked;
 mod checkout;
 mod composite;
 mod docker;
@@ -21,7 +23,6 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
-pub(super) use checkout::is_checkout;
 pub(super) use load::Loaded;
 pub(super) use node::Nodes;
 pub(super) use remote::{Remotes, prepare};

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use indexmap::IndexMap;
 use terraphim_actions::action::{NodeRuns, NodeVersion};
 
 use super::inputs::Inputs;
 use super::load::Loaded;
-use crate::engine::event::AnnotationLevel;
+use crate::engine::event::{AnnotationLevel, Conclusion};
 use crate::engine::job::Job;
 use crate::engine::level::{Holder, boxed};
 use crate::engine::script::Program;
 use crate::engine::services::Consumer;
 use crate::engine::step::{Frame, WorkEnd};
 use crate::error::Result;
-use crate::workflow::{OutputSink, Stream};
 
 /// Prints version and path of every node of the guest. Its images have node in `/opt/nodeNN` beside that of the
 /// distribution.
@@ -75,32 +72,13 @@ impl Job {
         // What steps put before the search path is theirs alone.
         let path = self.shared.inputs.layout.path.clone();
         spec.env = vec![("PATH".to_owned(), path)];
-        let mut text = Text::default();
-        let (result, why) = self.watch(&spec, &mut text, &Holder::nobody()).await;
-        if let Some(why) = why {
-            self.interrupt(why).await;
-        }
-        let outcome = result?;
-        let nodes = Arc::new(read(&String::from_utf8_lossy(&text.0)));
-        if outcome.is_success() {
+        let (ended, text) = self.run_tool(&spec, &Holder::nobody()).await?;
+        let nodes = Arc::new(read(&text));
+        if ended == Conclusion::Success {
             // Another job may have asked at the same time; the answer is the same.
             let _ = self.place.nodes.set(Arc::clone(&nodes));
         }
         Ok(nodes)
-    }
-}
-
-/// What a tool wrote to its standard output.
-#[derive(Default)]
-struct Text(Vec<u8>);
-
-#[async_trait]
-impl OutputSink for Text {
-    async fn write(&mut self, stream: Stream, bytes: Bytes) -> Result<()> {
-        if stream == Stream::Stdout {
-            self.0.extend_from_slice(&bytes);
-        }
-        Ok(())
     }
 }
 

@@ -6,13 +6,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use terraphim_actions::action::{Action, Runs};
+use terraphim_actions::action::Runs;
 use terraphim_actions::diagnostic::Diagnostic;
-use terraphim_actions::workflow::{StepKind, Uses};
+use terraphim_actions::workflow::Uses;
 
-use super::checkout::is_answered;
+use super::checkout::{is_answered, problems};
 use super::load::{Loaded, parse};
-use crate::action::{ActionError, ActionReference, ActionStore, Fetched, Manifest};
+use crate::action::{ActionError, ActionReference, ActionStore, Fetched, Manifest, uses_of};
 use crate::engine::error::{EngineError, InvalidWorkflow};
 use crate::engine::level::{MAX_DEPTH, Origin};
 use crate::engine::place::Place;
@@ -80,6 +80,11 @@ pub(in crate::engine) async fn prepare<'a>(
         Work::Action(action) => Some(action),
         _ => None,
     }) {
+        let wrong = problems(shared, action);
+        diagnostics.extend(wrong.into_iter().map(|(span, text)| {
+            let file = shared.plan.files.get(action.file).cloned().unwrap_or_else(|| Arc::from(""));
+            Diagnostic::error(&file, span, text)
+        }));
         let Some(reference) = wanted(shared, &action.uses) else { continue };
         match find(shared, &reference, 1).await {
             Ok(remote) => {
@@ -174,18 +179,6 @@ fn used_by(shared: &Shared, remote: &Remote) -> Vec<Result<ActionReference, Stri
             uses => wanted(shared, &uses).map(Ok),
         })
         .collect()
-}
-
-/// What the steps of a composite action use.
-pub(super) fn uses_of(action: &Action) -> impl Iterator<Item = Uses> + '_ {
-    let steps = match &action.runs {
-        Runs::Composite(steps) => steps.as_slice(),
-        _ => &[],
-    };
-    steps.iter().filter_map(|step| match &step.kind {
-        StepKind::Uses { uses, .. } => Uses::parse(uses),
-        _ => None,
-    })
 }
 
 /// Puts an action and those that it uses into the guest, each repository once for each VM.

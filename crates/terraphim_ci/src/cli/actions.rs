@@ -1,0 +1,275 @@
+//! `tci actions`: which commit each action of the workflows is.
+
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use terraphim_actions::{
+    action::Action,
+    workflow::{Step, StepKind, Uses, Workflow},
+};
+use terraphim_github_runner::action::{
+    ActionError, ActionReference, ActionStore, Fetched, LOCK_FILE, Lock, Manifest, uses_of,
+};
+
+use super::{
+    Global, large_runtime,
+    run::{ActionArgs, find},
+};
+use crate::{config::Config, exit::Exit, failure::Failure, output};
+
+/// The files of an action.
+const NAMES: [&str; 2] = ["action.yml", "action.yaml"];
+
+#[derive(Debug, Args)]
+pub(crate) struct ActionsArgs {
+    #[command(subcommand)]
+    command: ActionsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ActionsCommand {
+    /// List the actions of the workflows, with those that they use.
+    Ls(LsArgs),
+    /// Note in tci.lock which commit each action is that is not there yet; remove those that are used no more.
+    Lock(LockArgs),
+    /// Note in tci.lock which commit each action is now.
+    Update(UpdateArgs),
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// A workflow file, a directory with workflow files, or a repository.
+    #[arg(long, short = 'W', value_name = "PATH")]
+    workflows: Option<PathBuf>,
+    #[command(flatten)]
+    actions: ActionArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tci actions ls --json")]
+struct LsArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tci actions lock && git add .github/workflows/tci.lock")]
+struct LockArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tci actions update actions/cache@v4")]
+struct UpdateArgs {
+    /// Only these, written as in `uses` without a path [default: all].
+    uses: Vec<ActionReference>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(crate) fn main(args: &ActionsArgs, global: &Global) -> Result<Exit, Failure> {
+    let runtime = large_runtime()?;
+    match &args.command {
+        ActionsCommand::Ls(args) => runtime.block_on(ls(args, global)),
+        ActionsCommand::Lock(args) => runtime.block_on(write(&args.common, global, &|_| false)),
+        ActionsCommand::Update(args) => {
+            let wanted: Vec<String> = args.uses.iter().map(ActionReference::repository_key).collect();
+            let renews =
+                |action: &ActionReference| wanted.is_empty() || wanted.contains(&action.repository_key());
+            runtime.block_on(async {
+                let exit = write(&args.common, global, &renews).await?;
+                Ok(exit)
+            })
+        }
+    }
+}
+
+/// What a command works on.
+struct Task {
+    /// Where the lock file is.
+    directory: PathBuf,
+    store: ActionStore,
+    /// What the workflows use themselves, or through actions of the working tree.
+    direct: Vec<ActionReference>,
+}
+
+fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
+    let selection = find(common.workflows.as_deref())?;
+    let config = Config::load(Some(&selection.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    let mut uses = Vec::new();
+    for file in &selection.files {
+        let text =
+            fs::read_to_string(file).map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
+        let shown = file.strip_prefix(&selection.root).unwrap_or(file).to_string_lossy().into_owned();
+        let workflow = Workflow::parse(&text, &shown).map_err(|errors| {
+            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Failure::usage(all.join("\n"))
+        })?;
+        for job in workflow.jobs.values() {
+            job.steps.iter().for_each(|step| add_uses(step, &mut uses));
+        }
+    }
+    let mut direct = Vec::new();
+    let mut seen = Vec::new();
+    while let Some(next) = uses.pop() {
+        match &next {
+            Uses::Local(path) if !seen.contains(path) => {
+                seen.push(path.clone());
+                uses.extend(local_uses(&selection.root.join(path)));
+            }
+            _ => direct.extend(ActionReference::of(&next)),
+        }
+    }
+    let is_answered = |action: &ActionReference| {
+        !config.actions.real_checkout && action.full_name().eq_ignore_ascii_case("actions/checkout")
+    };
+    direct.retain(|action| !is_answered(action));
+    direct.sort();
+    direct.dedup();
+    let directory = selection.files.first().and_then(|file| file.parent());
+    let directory = directory.unwrap_or(&selection.root).to_owned();
+    let store = common.actions.store(&config, global.paths()?.data(), &directory, None)?;
+    Ok(Task { directory, store, direct })
+}
+
+fn add_uses(step: &Step, all: &mut Vec<Uses>) {
+    match &step.kind {
+        StepKind::Uses { uses, .. } => all.extend(Uses::parse(uses)),
+        StepKind::Parallel(steps) => steps.iter().for_each(|step| add_uses(step, all)),
+        _ => {}
+    }
+}
+
+/// What an action of the working tree uses. One that is not there yet may be made by a step.
+fn local_uses(directory: &Path) -> Vec<Uses> {
+    let text = NAMES.iter().find_map(|name| fs::read_to_string(directory.join(name)).ok());
+    let action = text.and_then(|text| Action::parse(&text, "action.yml").ok());
+    action.map(|action| uses_of(&action).collect()).unwrap_or_default()
+}
+
+/// An action that was found.
+struct Found {
+    action: ActionReference,
+    at: Fetched,
+}
+
+/// The actions and those that they use, each once. `get` says which commit one is.
+async fn closure(
+    task: &Task,
+    get: impl AsyncFn(&ActionReference) -> Result<Fetched, ActionError>,
+) -> Result<Vec<Found>, Failure> {
+    let mut open = task.direct.clone();
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    while let Some(action) = open.pop() {
+        if found.contains_key(&action.key()) {
+            continue;
+        }
+        let at = get(&action).await.map_err(failure)?;
+        if let Manifest::File { name, text } = task.store.manifest(&action, &at).await.map_err(failure)? {
+            let parsed = Action::parse(&text, &format!("{action}/{name}")).map_err(|errors| {
+                Failure::usage(errors.iter().map(|e| format!("{e}\n")).collect::<String>())
+            })?;
+            open.extend(uses_of(&parsed).filter_map(|uses| {
+                match uses {
+                    Uses::SameRepository(path) => Some(ActionReference { path, ..action.clone() }),
+                    uses => ActionReference::of(&uses)
+                        .filter(|used| !used.full_name().eq_ignore_ascii_case("actions/checkout")),
+                }
+            }));
+        }
+        found.insert(action.key(), Found { action, at });
+    }
+    Ok(found.into_values().collect())
+}
+
+fn failure(error: ActionError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::caused(Exit::Usage, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Writes the lock file. What `renews` says yes to is looked up again.
+async fn write(
+    common: &Common,
+    global: &Global,
+    renews: &(dyn Fn(&ActionReference) -> bool + Sync),
+) -> Result<Exit, Failure> {
+    let task = task(common, global)?;
+    let old = Lock::read(&task.directory).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    let known = |action: &ActionReference| old.as_ref().and_then(|lock| lock.commit(action));
+    let found = closure(&task, async |action| {
+        if renews(action) || known(action).is_none() {
+            task.store.resolve(action).await
+        } else {
+            task.store.fetch(action).await
+        }
+    })
+    .await?;
+    let mut lock = Lock::new(task.directory.join(LOCK_FILE));
+    for Found { action, at } in &found {
+        lock.set(action, &at.commit);
+        match known(action) {
+            Some(commit) if commit == at.commit => {}
+            Some(commit) => output::note(&format!("{action}: {commit} -> {}", at.commit)),
+            None => output::note(&format!("{action}: {}", at.commit)),
+        }
+    }
+    lock.write().map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+    output::data(&format!("{}\n", lock.path().display()))?;
+    Ok(Exit::Success)
+}
+
+/// A line of `tci actions ls`.
+#[derive(Serialize)]
+struct Line {
+    uses: String,
+    commit: Option<String>,
+    locked: bool,
+    cached: bool,
+}
+
+async fn ls(args: &LsArgs, global: &Global) -> Result<Exit, Failure> {
+    let task = task(&args.common, global)?;
+    let lock = Lock::read(&task.directory).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    // Nothing is fetched to be listed.
+    let offline = task.store.clone().offline(true);
+    let mut open = task.direct.clone();
+    let mut lines: BTreeMap<String, Line> = BTreeMap::new();
+    while let Some(action) = open.pop() {
+        if lines.contains_key(&action.key()) {
+            continue;
+        }
+        let locked = lock.as_ref().and_then(|lock| lock.commit(&action));
+        let at = offline.fetch(&action).await.ok();
+        if let Some(at) = &at
+            && let Ok(Manifest::File { text, .. }) = offline.manifest(&action, at).await
+            && let Ok(parsed) = Action::parse(&text, "action.yml")
+        {
+            open.extend(uses_of(&parsed).filter_map(|uses| ActionReference::of(&uses)));
+        }
+        let commit = at.as_ref().map(|at| at.commit.clone()).or_else(|| locked.clone());
+        let line = Line { uses: action.to_string(), commit, locked: locked.is_some(), cached: at.is_some() };
+        lines.insert(action.key(), line);
+    }
+    let lines: Vec<Line> = lines.into_values().collect();
+    if args.json {
+        output::json(&lines)?;
+        return Ok(Exit::Success);
+    }
+    let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
+    let row = |line: &Line| {
+        let commit = line.commit.clone().unwrap_or_else(|| "-".to_owned());
+        vec![line.uses.clone(), commit, yes(line.locked), yes(line.cached)]
+    };
+    let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+    output::data(&output::table(&["USES", "COMMIT", "LOCKED", "CACHED"], &rows))?;
+    Ok(Exit::Success)
+}
