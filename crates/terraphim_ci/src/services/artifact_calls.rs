@@ -225,5 +225,15 @@ fn exists(name: &str) -> ServiceError {
 
 /// RFC 3339, as proto3's JSON has times.
 fn time(at_ms: i64) -> String {
-    Timestamp::from_millisecond(at_ms).unwrap_or_default().to_string()
+    // Always three digits: the clients' protobuf reader refuses a fraction of one or two.
+    format!("{:.3}", Timestamp::from_millisecond(at_ms).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn times_have_three_digits_of_a_second_whatever_they_are() {
+        assert_eq!(super::time(1_795_653_439_020), "2026-11-26T00:37:19.020Z");
+        assert_eq!(super::time(1_795_653_439_000), "2026-11-26T00:37:19.000Z");
+    }
 }
