@@ -240,8 +240,9 @@ impl Host {
         self.write()?.request_stop(&Claim { id: id.clone(), epoch })?;
         // A supervisor gives the guest its usual time: only the calls on its socket can ask for less.
         let limit = options.grace.max(StopOptions::default().grace) + LADDER_LIMIT;
-        let lock = VmLock::take(&self.paths, id, limit).await?.ok_or_else(|| busy(id))?;
-        drop(lock);
+        if self.lock_unless_removed(id, limit).await?.is_none() {
+            return Ok(StopReport { step: StopStep::NotRunning });
+        }
         self.settle(id, epoch).await?;
         Ok(StopReport { step: StopStep::NotRunning })
     }
@@ -277,7 +278,9 @@ impl Host {
             if self.has_ended(id, epoch) {
                 return Ok(());
             }
-            drop(self.lock(id).await?);
+            if self.lock_unless_removed(id, LEAVE_LIMIT).await?.is_none() {
+                return Ok(());
+            }
         }
     }
 
@@ -440,8 +443,22 @@ impl Host {
     }
 
     /// The lock of a VM whose supervisor is leaving.
+    ///
+    /// # Errors
+    /// The VM was removed meanwhile, or the lock cannot be had.
     async fn lock(&self, id: &VmId) -> Result<VmLock, VmError> {
-        VmLock::take(&self.paths, id, LEAVE_LIMIT).await?.ok_or_else(|| busy(id))
+        let lock = self.lock_unless_removed(id, LEAVE_LIMIT).await?;
+        lock.ok_or_else(|| VmError::NotFound(id.to_string()))
+    }
+
+    /// `None` when the VM was removed meanwhile.
+    async fn lock_unless_removed(&self, id: &VmId, limit: Duration) -> Result<Option<VmLock>, VmError> {
+        let lock = VmLock::take(&self.paths, id, limit).await?.ok_or_else(|| busy(id))?;
+        if self.read()?.get(id)?.is_none() {
+            lock.discard(&self.paths, id)?;
+            return Ok(None);
+        }
+        Ok(Some(lock))
     }
 
     fn record(&self, id: &VmId) -> Result<VmRecord, VmError> {

@@ -65,9 +65,12 @@ impl Host {
         if !read()?.get(id)?.is_some_and(|row| row.needs_repair()) {
             return Ok(());
         }
-        let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
-        // Read again under the lock: somebody may have repaired or started it meanwhile.
-        let Some(row) = read()?.get(id)?.filter(VmRecord::needs_repair) else { return Ok(()) };
+        let Some(lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
+        // Read again under the lock: somebody may have repaired, started or removed it meanwhile.
+        let Some(row) = read()?.get(id)? else { return lock.discard(self.paths(), id) };
+        if !row.needs_repair() {
+            return Ok(());
+        }
         fault::at(Point::RepairLocked)?;
         let registry = Registry::read_write(&self.paths().registry())?;
         let claim = Claim { id: id.clone(), epoch: row.epoch };

@@ -17,7 +17,6 @@ fn behaves(name: &str) {
     world.workflow("behaviour", &read("workflow.yml"));
     copy(&from.join("called"), &world.repo().join(".github/workflows"));
     copy(&from.join("files"), &world.repo());
-    let mut args = vec![".github/workflows/behaviour.yml".to_owned()];
     let pairs = |value: &Value| {
         let pairs = value.as_object().cloned().unwrap_or_default();
         pairs
@@ -25,19 +24,20 @@ fn behaves(name: &str) {
             .map(|(name, value)| format!("{name}={}\n", value.as_str().unwrap()))
             .collect::<String>()
     };
-    let secrets = world.write("../secrets.env", &pairs(&how["secrets"]));
-    args.extend(["--secret-file".to_owned(), secrets.display().to_string()]);
-    for (environment, own) in how["environments"].as_object().into_iter().flatten() {
+    // Stored, not given with the run: what is given with a run is stronger than an environment.
+    let set = |scope: &[&str], own: &Value| {
         for (command, kind) in [("secret", "secrets"), ("var", "vars")] {
-            let file = world.write("../stored.env", &pairs(&own[kind]));
-            world.tell(&[command, "set", "--env", environment, "-f", file.to_str().unwrap()]).ends(0, &[]);
+            if own[kind].is_object() {
+                let file = world.write("../stored.env", &pairs(&own[kind]));
+                world.tell(&[&[command, "set", "-f", file.to_str().unwrap()], scope].concat()).ends(0, &[]);
+            }
         }
+    };
+    set(&[], &how);
+    for (environment, own) in how["environments"].as_object().into_iter().flatten() {
+        set(&["--env", environment], own);
     }
-    for (name, value) in how["vars"].as_object().into_iter().flatten() {
-        args.extend(["--var".to_owned(), format!("{name}={}", value.as_str().unwrap())]);
-    }
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (said, report) = world.run(&args);
+    let (said, report) = world.run(&[".github/workflows/behaviour.yml"]);
     let mut problems = Vec::new();
     compare("report", &expected["report"], &report, &mut problems);
     let stored = world.tell(&["runs", "show", "1", "--json"]);

@@ -112,7 +112,7 @@ fn behaviours() -> Vec<Behaviour> {
     let mut all = Vec::new();
     for entry in fs::read_dir(root).unwrap().flatten() {
         let path = entry.path();
-        if ["run.json", "files", "repositories"].iter().any(|name| path.join(name).exists()) {
+        if ["run.json", "files", "repositories", "called"].iter().any(|name| path.join(name).exists()) {
             continue;
         }
         let text = fs::read_to_string(path.join("workflow.yml")).unwrap();

@@ -56,6 +56,14 @@ impl VmLock {
     }
 }
 
+impl VmLock {
+    /// Gives the lock up and removes its file: the VM is gone, and taking the lock has made the file again.
+    pub(crate) fn discard(self, paths: &Paths, id: &VmId) -> Result<(), VmError> {
+        let path = paths.lock(id);
+        fs::remove_file(&path).io("remove", &path)
+    }
+}
+
 /// Whether a locked file is still the one that others will lock: it is removed with its VM, by whoever had it locked before.
 fn is_at(file: &File, path: &Path) -> bool {
     let inode = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
