@@ -4,8 +4,8 @@
 //! and ends when the hypervisor has ended. Nobody else writes the row meanwhile.
 //!
 //! [`main`] detaches and runs `start`, the straight line up to `Running`, then `run`, the one loop of the process;
-//! `leave` is what both end in, and `keeper` the small process that waits for this one. [`control`] is the HTTP API on
-//! the socket, [`executions`] keeps what ran in the guest, [`snapshots`] sets it back, [`forwards`] lets it out.
+//! `leave` is what both end in, and `keeper` the small process that waits for this one. `control` is the HTTP API on
+//! the socket, `executions` keeps what ran in the guest, `snapshots` sets it back, `forwards` lets it out.
 
 mod args;
 mod control;
