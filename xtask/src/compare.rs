@@ -182,8 +182,17 @@ fn tci_command(tci: &Path, root: &Path, repo: &Path, behaviour: &Behaviour) -> R
     if let Some(path) = event_file(repo, behaviour)? {
         command.arg("--eventpath").arg(path);
     }
+    add_choices(&mut command, how);
+    if let Some(isolation) = how["isolation"].as_str() {
+        command.args(["--isolation", isolation]);
+    }
+    Ok(Some(command))
+}
+
+/// The flags that both programs have.
+fn add_choices(command: &mut Command, how: &Value) {
     for (flag, key) in [("--env", "env"), ("--var", "vars"), ("--secret", "secrets"), ("--input", "inputs")] {
-        flags(&mut command, flag, &how[key]);
+        flags(command, flag, &how[key]);
     }
     if let Some(token) = how["token"].as_str() {
         command.args(["--secret", &format!("GITHUB_TOKEN={token}")]);
@@ -196,10 +205,6 @@ fn tci_command(tci: &Path, root: &Path, repo: &Path, behaviour: &Behaviour) -> R
             command.args(["--matrix", &format!("{key}:{value}")]);
         }
     }
-    if let Some(isolation) = how["isolation"].as_str() {
-        command.args(["--isolation", isolation]);
-    }
-    Ok(Some(command))
 }
 
 /// `None` for what act cannot be told.
@@ -215,20 +220,7 @@ fn act_command(repo: &Path, behaviour: &Behaviour) -> Option<Command> {
     if let Some(path) = event_file(repo, behaviour).ok().flatten() {
         command.arg("-e").arg(path);
     }
-    for (flag, key) in [("--env", "env"), ("--var", "vars"), ("--secret", "secrets"), ("--input", "inputs")] {
-        flags(&mut command, flag, &how[key]);
-    }
-    if let Some(token) = how["token"].as_str() {
-        command.args(["--secret", &format!("GITHUB_TOKEN={token}")]);
-    }
-    for job in how["jobs"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        command.args(["--job", job]);
-    }
-    for (key, values) in how["matrix"].as_object().into_iter().flatten() {
-        for value in values.as_array().into_iter().flatten().filter_map(Value::as_str) {
-            command.args(["--matrix", &format!("{key}:{value}")]);
-        }
-    }
+    add_choices(&mut command, how);
     Some(command)
 }
 

@@ -12,7 +12,7 @@ use terraphim_github_runner::engine::VmTypes;
 use terraphim_vm::{Limits, Network, VmSpec};
 use thiserror::Error;
 
-use crate::{api::Settings, services};
+use crate::{api::Settings, llm_settings, services};
 
 /// A configuration file is wrong.
 #[derive(Debug, Error)]
@@ -51,6 +51,7 @@ struct File {
     services: Option<services::Settings>,
     learning: Option<LearningSettings>,
     actions: Option<ActionSettings>,
+    llm: Option<llm_settings::Settings>,
 }
 
 /// Whether tci learns from runs.
@@ -124,7 +125,7 @@ impl VmType {
 }
 
 /// Everything that is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// VM types by name; `default`, `bionic-test` and `focal` always exist.
     pub(crate) vm_types: BTreeMap<String, VmType>,
@@ -138,6 +139,8 @@ pub(crate) struct Config {
     pub(crate) learning: LearningSettings,
     /// Where actions come from.
     pub(crate) actions: ActionSettings,
+    /// Which language model is asked, if any.
+    pub(crate) llm: Option<llm_settings::Settings>,
 }
 
 impl Default for Config {
@@ -152,6 +155,7 @@ impl Default for Config {
             services: services::Settings::default(),
             learning: LearningSettings::default(),
             actions: ActionSettings::default(),
+            llm: None,
         }
     }
 }
@@ -192,6 +196,10 @@ impl Config {
             self.runs_on.insert(label.to_lowercase(), vm_type);
         }
         if let Some(mut actions) = file.actions {
+            // The user's token goes to every mirror: an address that a repository names would collect it.
+            if !is_users && actions.mirror.iter().any(|mirror| mirror.contains("://")) {
+                return Err(ConfigError::NotYours { path: path.to_owned(), key: "actions.mirror" });
+            }
             let directory = path.parent().unwrap_or(Path::new(""));
             for mirror in actions.mirror.iter_mut().filter(|mirror| !mirror.contains("://")) {
                 *mirror = directory.join(&*mirror).display().to_string();
@@ -215,6 +223,17 @@ impl Config {
             }
             self.services = services;
         }
+        if let Some(llm) = file.llm {
+            // Prompts hold a repository's files and logs: it must not choose where they and the key go.
+            if !is_users {
+                return Err(ConfigError::NotYours { path: path.to_owned(), key: "llm" });
+            }
+            if let Some((key, message)) = llm.problem() {
+                let key = format!("llm.{key}");
+                return Err(ConfigError::Value { path: path.to_owned(), key, message });
+            }
+            self.llm = Some(llm);
+        }
         if let Some(learning) = file.learning {
             // Who switched it off for all repositories means this one too.
             self.learning.enabled &= learning.enabled;
@@ -236,7 +255,8 @@ impl Config {
     }
 }
 
-fn user_directory() -> Option<PathBuf> {
+/// Where users keep configurations.
+pub(crate) fn user_directory() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))
 }
@@ -252,6 +272,17 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_names_no_address_that_would_get_the_user_s_token() {
+        let add = |text: &str, is_users| {
+            Config::default().add(Path::new("tci.toml"), text, is_users).map_err(|error| error.to_string())
+        };
+        let address = "[actions]\nmirror = ['https://example.org']\n";
+        assert!(add(address, true).is_ok());
+        assert!(add(address, false).unwrap_err().contains("is the host's to decide"));
+        assert!(add("[actions]\nmirror = ['mirror']\n", false).is_ok());
+    }
 
     fn with(text: &str) -> Result<Config, ConfigError> {
         let mut config = Config::default();
@@ -296,6 +327,8 @@ mod tests {
         let mut config = Config::default();
         let error = config.add(Path::new("tci.toml"), "[services]\ncache-quota-mib = 1\n", false);
         assert!(error.unwrap_err().to_string().contains("config.toml"));
+        let error = config.add(Path::new("tci.toml"), "[llm]\nmax-tokens = 100\n", false);
+        assert!(error.unwrap_err().to_string().contains("[llm] is the host's to decide"));
     }
 
     #[test]
@@ -306,6 +339,7 @@ mod tests {
             ("[vm-type.big]\n", "tci.toml:1:2: unknown field `vm-type`"),
             ("a = \n", "tci.toml:1:"),
             ("[services]\nissuer = 'ci'\n", "tci.toml: services.issuer: `ci` is no address"),
+            ("[llm]\nmax-tokens = 1\n", "tci.toml: llm.max-tokens: give 64 or more"),
             ("[services]\ncache-quota = 1\n", "tci.toml:2:1: unknown field `cache-quota`"),
             ("[runs-on]\ngpu = 'none'\n", "tci.toml: runs-on.gpu names the VM type `none`"),
         ] {

@@ -9,6 +9,7 @@ mod config;
 mod exit;
 mod failure;
 mod live;
+mod llm_settings;
 mod output;
 mod services;
 mod signals;

@@ -1,6 +1,7 @@
 //! How fast learning is in memory: recording and predicting at a million events and with 100,000 runs of one pair,
-//! statistics at 100,000 patterns, 64 threads at once.
+//! statistics at 100,000 patterns, 64 threads at once; the same of the knowledge graph and the coordinator.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::thread;
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use terraphim_github_runner::learning::model::Model;
 use terraphim_github_runner::learning::{
-    CommandIdentity, CommandOutcome, EventKind, FailureSignature, LearningEvent, TestSummary,
+    CommandIdentity, CommandKnowledgeGraph, CommandOutcome, EventKind, FailureSignature,
+    InMemoryLearningCoordinator, LearningCoordinator as _, LearningEvent, TestSummary,
 };
+use terraphim_github_runner::{GitHubEvent, GitHubEventType, RepositoryInfo, Result, WorkflowContext};
 
 fn say(name: &str, text: &str) {
     // Nobody to tell when standard output is closed.
@@ -83,7 +86,81 @@ fn record_and_predict(name: &str, events: u32, patterns: u32) -> Model {
     model
 }
 
-fn main() {
+fn context() -> WorkflowContext {
+    let full_name = "octo/a".to_owned();
+    WorkflowContext::new(GitHubEvent {
+        event_type: GitHubEventType::Push,
+        action: None,
+        repository: RepositoryInfo { full_name, clone_url: None, default_branch: None },
+        pull_request: None,
+        git_ref: None,
+        sha: None,
+        extra: HashMap::new(),
+    })
+}
+
+/// The knowledge graph after `events` sequences of `patterns` commands that all follow one.
+async fn graph(name: &str, events: u32, patterns: u32) -> Result<()> {
+    let graph = CommandKnowledgeGraph::new().await?;
+    let commands: Vec<String> = (0..patterns).map(|n| format!("cargo test -p {}", word(n))).collect();
+    let (mut recorded, mut predicted, mut related) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..events {
+        let command = &commands[(n.wrapping_mul(2_654_435_761) % patterns) as usize];
+        let run = n.to_string();
+        let start = Instant::now();
+        graph.record_success_sequence("cargo build", command, &run).await?;
+        recorded.push(start.elapsed());
+        if n.is_multiple_of(16) {
+            let start = Instant::now();
+            std::hint::black_box(graph.predict_success("cargo build", command).await);
+            predicted.push(start.elapsed());
+        }
+        if n.is_multiple_of(256) {
+            let start = Instant::now();
+            std::hint::black_box(graph.find_related_commands(command, 10).await?);
+            related.push(start.elapsed());
+        }
+    }
+    percentiles(&format!("graph: record, {name}"), recorded.split_off(events as usize / 10 * 9));
+    percentiles(&format!("graph: predict_success, {name}"), predicted.split_off(events as usize / 160 * 9));
+    percentiles(&format!("graph: find_related_commands, {name}"), related);
+    Ok(())
+}
+
+/// The coordinator with its graph: each operation, and statistics at 100,000 patterns.
+async fn coordinator() -> Result<()> {
+    let learning = InMemoryLearningCoordinator::with_knowledge_graph("bench").await?;
+    let context = context();
+    let (mut successes, mut failures, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..100_000 {
+        let command = format!("make {}", word(n));
+        let start = Instant::now();
+        learning.record_success(&command, 1000, &context).await?;
+        successes.push(start.elapsed());
+        if n.is_multiple_of(10) {
+            let start = Instant::now();
+            learning.record_failure(&command, "error: lost connection 12", &context).await?;
+            failures.push(start.elapsed());
+        }
+    }
+    for _ in 0..1000 {
+        let start = Instant::now();
+        std::hint::black_box(learning.get_stats());
+        statistics.push(start.elapsed());
+    }
+    percentiles("coordinator: record_success", successes);
+    percentiles("coordinator: record_failure", failures);
+    let patterns = learning.get_stats().unique_success_patterns;
+    percentiles(&format!("coordinator: get_stats of {patterns} patterns"), statistics);
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("it asks nothing of the system");
+    runtime.block_on(graph("a million events of 10,000 commands", 1_000_000, 10_000))?;
+    runtime.block_on(graph("100,000 runs of one pair", 100_000, 1))?;
+    runtime.block_on(coordinator())?;
     record_and_predict("a million events of 10,000 commands", 1_000_000, 10_000);
     record_and_predict("100,000 runs of one pair", 100_000, 1);
     let model = record_and_predict("100,000 commands", 300_000, 100_000);
@@ -113,4 +190,5 @@ fn main() {
     let totals = shared.lock().map(|model| model.totals()).unwrap_or_default();
     let lost = 640_000 - i128::from(totals.successes + totals.failures);
     say("64 threads x 10,000 records", &format!("{:.2} s, {lost} lost", took.as_secs_f64()));
+    Ok(())
 }

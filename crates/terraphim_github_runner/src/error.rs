@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::engine::EngineError;
 use crate::http::HttpError;
+use crate::llm::{LlmError, Problem};
 use crate::models::SessionId;
-use crate::workflow::llm_parser::LlmError;
 use crate::workflow::parser::WorkflowProblem;
 
 /// A cause whose type the engine does not know: a provider's or an executor's own error.
@@ -131,6 +131,12 @@ pub enum GitHubRunnerError {
         #[source]
         source: BoxError,
     },
+}
+
+impl Problem for GitHubRunnerError {
+    fn told(&self) -> String {
+        chain(self)
+    }
 }
 
 impl GitHubRunnerError {

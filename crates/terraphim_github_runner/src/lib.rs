@@ -46,13 +46,16 @@
 pub mod action;
 pub mod engine;
 pub mod error;
+pub mod fix;
 mod http;
 pub mod learning;
+pub mod llm;
 pub mod models;
 pub mod schedule;
 pub mod session;
 pub mod settings;
 pub mod store;
+pub mod words;
 pub mod workflow;
 
 pub use error::{GitHubRunnerError, Result};

@@ -308,6 +308,36 @@ async fn learning_hears_of_every_command_and_its_lessons_come_back() {
     assert!(graph.predict_success("a", "exit 1").await < 0.3);
 }
 
+/// The VM that was lost and the command that was cancelled or stopped with its run did not fail by themselves.
+#[tokio::test(start_paused = true)]
+async fn learning_does_not_hear_of_what_was_not_a_commands_own_end() {
+    let provider = Provider::quick();
+    let learning = Arc::new(InMemoryLearningCoordinator::new("test"));
+    let of = |config| {
+        WorkflowExecutor::with_executor(
+            Arc::new(Scripted::default()),
+            manager(&provider, self::config(1)),
+            config,
+        )
+        .with_learning(Arc::clone(&learning) as _)
+    };
+    let counted = || {
+        let stats = learning.get_stats();
+        (stats.total_successes, stats.total_failures)
+    };
+    of(plain()).execute_workflow(&workflow(&["a", "lost"]), &context()).await.unwrap();
+    assert_eq!(counted().1, 0, "the VM was lost");
+    let before = counted();
+    // Longer than the whole run may last, and shorter than its own limit.
+    let brief = WorkflowExecutorConfig { max_execution_time: Duration::from_secs(5), ..plain() };
+    let result = of(brief).execute_workflow(&workflow(&["sleep 60"]), &context()).await;
+    assert!(result.is_err() || result.is_ok_and(|result| !result.success));
+    assert_eq!(counted().1, before.1, "the run was over");
+    // Its own limit is the command's own end.
+    of(plain()).execute_workflow(&workflow(&["sleep 100000"]), &context()).await.unwrap();
+    assert_eq!(counted().1, before.1 + 1);
+}
+
 /// Ten thousand runs, of which many fail, hang, panic, lose their VM, are cancelled in good order or dropped,
 /// on a provider that fails and panics too.
 #[tokio::test(start_paused = true)]

@@ -42,9 +42,31 @@ const EVERYTHING: ReadFlags = ReadFlags::QUEUE_OVERFLOW
     .union(ReadFlags::IGNORED);
 
 /// Wakes when something happens to one file. Its directory is watched, because the file may come and go.
+#[derive(Debug)]
 pub(crate) struct Watch {
     fd: AsyncFd<OwnedFd>,
     name: OsString,
+    /// What is written to all the time is watched by itself: its directory would tell of every write to its neighbours
+    /// too, such as the log of the run store with some ten writes for each step.
+    writes: Option<Writes>,
+}
+
+#[derive(Debug)]
+struct Writes {
+    path: PathBuf,
+    /// Absent while there is no file.
+    watch: Option<i32>,
+}
+
+impl Writes {
+    fn follow(&mut self, fd: &OwnedFd) -> io::Result<()> {
+        match inotify::add_watch(fd, &self.path, WatchFlags::MODIFY | WatchFlags::ATTRIB) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(rustix::io::Errno::NOENT) => self.watch = None,
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(())
+    }
 }
 
 impl Watch {
@@ -52,8 +74,12 @@ impl Watch {
     pub(crate) fn new(path: &Path) -> Result<Watch, VmError> {
         let log = log_of(path);
         let name = log.file_name().unwrap_or_default().to_owned();
-        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB;
-        Watch::entry(path, name, what)
+        // The directory first: a log that comes between the two calls is seen by one of them.
+        let mut watch = Watch::entry(path, name, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        let mut writes = Writes { path: log, watch: None };
+        writes.follow(watch.fd.get_ref()).io("watch", &writes.path)?;
+        watch.writes = Some(writes);
+        Ok(watch)
     }
 
     /// Watches for somebody closing the file at `path`.
@@ -72,7 +98,7 @@ impl Watch {
         let directory = path.parent().unwrap_or(Path::new("."));
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
         inotify::add_watch(&fd, directory, what).io("watch", directory)?;
-        Ok(Watch { fd: watched(fd).io("watch", directory)?, name })
+        Ok(Watch { fd: watched(fd).io("watch", directory)?, name, writes: None })
     }
 
     /// Returns after the next change. Changes between two calls count as one.
@@ -83,19 +109,25 @@ impl Watch {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut ready = self.fd.readable().await?;
-            let mut relevant = false;
+            let (mut relevant, mut has_come) = (false, false);
             let mut reader = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
             loop {
                 match reader.next() {
                     Ok(event) => {
-                        relevant |= event.events().intersects(EVERYTHING)
-                            || event.file_name().is_some_and(|name| name.to_bytes() == self.name.as_bytes());
+                        let is_named =
+                            event.file_name().is_some_and(|name| name.to_bytes() == self.name.as_bytes());
+                        let own = self.writes.as_ref().is_some_and(|writes| writes.watch == Some(event.wd()));
+                        has_come |= is_named || event.events().contains(ReadFlags::IGNORED);
+                        relevant |= is_named || own || event.events().intersects(EVERYTHING);
                     }
                     Err(rustix::io::Errno::WOULDBLOCK) => break,
                     Err(errno) => return Err(errno.into()),
                 }
             }
             ready.clear_ready();
+            if has_come && let Some(writes) = &mut self.writes {
+                writes.follow(self.fd.get_ref())?;
+            }
             if relevant {
                 return Ok(());
             }

@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::Mode,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 use crate::{
     body::Refusal,
@@ -127,6 +130,18 @@ impl Seat {
             users::open_files_as_root()?;
         }
         Ok(())
+    }
+
+    /// Does `work`, which is told which permissions the thread's mask may take from new files: none in a view, as a thread
+    /// that entered one shares its mask with no other.
+    pub(crate) fn without_mask<T>(&self, work: impl FnOnce(u32) -> T) -> T {
+        if !self.is_away {
+            return work(0o777);
+        }
+        let before = rustix::process::umask(Mode::empty());
+        let done = work(0);
+        rustix::process::umask(before);
+        done
     }
 
     fn restore(&mut self, home: &OwnedFd) -> io::Result<()> {

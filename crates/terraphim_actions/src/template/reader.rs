@@ -21,8 +21,14 @@ pub(crate) fn read(
     definition: &str,
     limits: &mut Limits,
 ) -> Option<Template> {
-    let mut reader =
-        TemplateReader { yaml: Reader::new(text), file, schema, limits, contexts: HashMap::new() };
+    let mut reader = TemplateReader {
+        yaml: Reader::new(text),
+        file,
+        schema,
+        limits,
+        contexts: HashMap::new(),
+        unions: HashMap::new(),
+    };
     match reader.document(definition) {
         Ok(template) => Some(template),
         Err(fatal) => {
@@ -51,6 +57,8 @@ struct TemplateReader<'a> {
     limits: &'a mut Limits,
     /// Unions of contexts that were made already.
     contexts: HashMap<Vec<Box<str>>, Rc<Context>>,
+    /// The same by the addresses of the place above and the definition: every value asks. Both live as long as this.
+    unions: HashMap<(*const Context, *const Definition), Rc<Context>>,
 }
 
 impl<'a> TemplateReader<'a> {
@@ -79,9 +87,18 @@ impl<'a> TemplateReader<'a> {
         let context = if definition.context.iter().all(|own| parent.names.contains(own)) {
             Rc::clone(parent)
         } else {
-            let mut names = parent.names.clone();
-            names.extend(definition.context.iter().filter(|own| !parent.names.contains(own)).cloned());
-            self.context(names)
+            let key = (Rc::as_ptr(parent), std::ptr::from_ref(definition));
+            match self.unions.get(&key) {
+                Some(known) => Rc::clone(known),
+                None => {
+                    let mut names = parent.names.clone();
+                    names
+                        .extend(definition.context.iter().filter(|own| !parent.names.contains(own)).cloned());
+                    let context = self.context(names);
+                    self.unions.insert(key, Rc::clone(&context));
+                    context
+                }
+            }
         };
         Ok(Place { definition, context })
     }

@@ -53,7 +53,11 @@ fn split<'a>(raw: &'a str, allowed: &Allowed) -> Result<Vec<Segment<'a>>, String
             "The expression is not closed. An unescaped ${{ sequence was found, but the closing }} sequence was not found.",
         )?;
         rest = &inner[end + CLOSE.len()..];
-        let segment = segment(inner[..end].trim(), allowed)?;
+        let text = inner[..end].trim();
+        let segment = match known(&segments, text) {
+            Some(expr) => Segment::Expr(expr),
+            None => segment(text, allowed)?,
+        };
         if matches!(segment, Segment::Insert) && !(segments.is_empty() && rest.is_empty()) {
             return Err("The directive 'insert' is not allowed in this context. Directives are not supported for \
                  expressions that are embedded within a string. Directives are only supported when the entire value \
@@ -66,6 +70,15 @@ fn split<'a>(raw: &'a str, allowed: &Allowed) -> Result<Vec<Segment<'a>>, String
         segments.push(Segment::Text(rest));
     }
     Ok(segments)
+}
+
+/// The same expression a little before in the same text: scripts repeat theirs, and parsing is most of reading a file.
+fn known(segments: &[Segment<'_>], text: &str) -> Option<Arc<Expr>> {
+    const NEAR: usize = 16;
+    segments.iter().rev().take(NEAR).find_map(|segment| match segment {
+        Segment::Expr(expr) if expr.source() == text => Some(Arc::clone(expr)),
+        _ => None,
+    })
 }
 
 /// Where the `}}` is that closes an expression; one inside a string literal does not.

@@ -13,7 +13,7 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let starts = text.match_indices('\n').map(|(at, _)| at + 1);
         let unended = (!text.ends_with(['\n', '\r'])).then(|| text.chars().count());
         Self { text, lines: std::iter::once(0).chain(starts).collect(), unended }
     }

@@ -13,18 +13,25 @@ use serde_json::Value;
 use crate::{
     World,
     measure::{cpu_ms, milliseconds, run, tci},
-    table::{Row, Table, ms},
+    table::{Table, ms},
 };
 
 const STEPS: usize = 50;
 const ROUNDS: usize = 3;
 
-/// Starts the shell of a step as often as there are steps, in the guest itself.
+/// How often a step is measured beside the guest's own start of its shell.
+const PAIRS: usize = 30;
+
+/// Starts the shell of a step five times, in the guest itself, and tells how long each took.
 const OWN: &str = r#"
           echo true > "$RUNNER_TEMP/own.sh"
-          begun=$EPOCHREALTIME
-          for i in {1..50}; do bash -e "$RUNNER_TEMP/own.sh"; done
-          echo "own=$(( ${EPOCHREALTIME/./} - ${begun/./} ))" >> "$GITHUB_OUTPUT"
+          own=
+          for i in {1..5}; do
+            begun=$EPOCHREALTIME
+            bash -e "$RUNNER_TEMP/own.sh"
+            own+=" $(( ${EPOCHREALTIME/./} - ${begun/./} ))"
+          done
+          echo "own=$own" >> "$GITHUB_OUTPUT"
 "#;
 
 pub(crate) fn measure(table: &mut Table, world: &World) {
@@ -63,29 +70,18 @@ fn first_byte(table: &mut Table, data: &Path) {
 }
 
 fn steps(table: &mut Table, world: &World) {
-    let (mut whole, mut own, mut cpu, mut supervisor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut cpu, mut supervisor) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let many = job(world, STEPS);
-        let few = job(world, 1);
-        own.push(many.own_ms);
-        whole.extend(many.step_ms);
+        let (many, few) = (job(world, &plain(STEPS)), job(world, &plain(1)));
         #[expect(clippy::cast_precision_loss, reason = "fifty")]
         let more = (STEPS - 1) as f64;
         cpu.push((many.cpu_ms - few.cpu_ms) / more);
         supervisor.extend(many.supervisor_ms);
     }
-    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    let middle = |times: &[f64]| {
-        let mut times = times.to_vec();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
-    let row = |what| Row { what, unit: "ms", baseline: "", wanted: "8" };
-    let (least, middle) = (least(&whole) - least(&own), middle(&whole) - middle(&own));
+    let (own, whole, added) = pairs(world);
     table.samples(ms("guest's own start of a step's shell (bash -e)", "", "-"), own);
-    table.samples(ms("a step `run: true` of fifty, whole", "", "-"), whole);
-    table.value(row("a step, added to the guest's own: minima"), least);
-    table.value(row("a step, added to the guest's own: medians"), middle);
+    table.samples(ms("a step `run: true`, whole", "", "-"), whole);
+    table.samples(ms("a step, added to the guest's own just before it", "", "8"), added);
     table.samples(ms("a step: processor time of tci run", "", "1, with the supervisor's"), cpu);
     if supervisor.is_empty() {
         table.absent(ms("a step: processor time of the supervisor", "", ""), "no supervisor was seen");
@@ -94,20 +90,59 @@ fn steps(table: &mut Table, world: &World) {
     }
 }
 
+/// Steps in turn with the guest's own start of their shell: a machine that changes its speed changes both. The own times,
+/// those of the steps, and how much longer each step took than the own times before it in the middle.
+fn pairs(world: &World) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let pair = format!("      - shell: bash\n        run: |{OWN}        id: ID\n      - run: true\n");
+    let steps: String = (0..PAIRS).map(|n| pair.replace("ID", &format!("own{n}"))).collect();
+    let steps = job(world, &format!("{steps}      - run: true\n")).steps;
+    let (mut own, mut whole, mut added) = (Vec::new(), Vec::new(), Vec::new());
+    for three in steps.windows(3).step_by(2) {
+        let mut times = three[0].own_ms.clone();
+        times.sort_by(f64::total_cmp);
+        let step = three[2].started_ms - three[1].started_ms;
+        added.push(step - times[times.len() / 2]);
+        whole.push(step);
+        own.extend(times);
+    }
+    assert_eq!(added.len(), PAIRS);
+    (own, whole, added)
+}
+
+fn plain(count: usize) -> String {
+    "      - run: true\n".repeat(count)
+}
+
 /// What a job of many small steps took.
 struct Job {
-    step_ms: Vec<f64>,
-    own_ms: f64,
+    steps: Vec<Step>,
     cpu_ms: f64,
     supervisor_ms: Option<f64>,
 }
 
-fn job(world: &World, count: usize) -> Job {
+struct Step {
+    started_ms: f64,
+    /// The guest's own times, if the step is about them.
+    own_ms: Vec<f64>,
+}
+
+impl Step {
+    fn of(step: &Value) -> Step {
+        let started = step["started_at"].as_str().expect("a time");
+        let started = started.parse::<jiff::Timestamp>().expect("a time").as_microsecond();
+        let own = step["outputs"]["own"].as_str().unwrap_or_default().split_whitespace();
+        #[expect(clippy::cast_precision_loss, reason = "differences of some milliseconds are taken")]
+        let started_ms = started as f64 / 1000.0;
+        let own_ms = own.map(|micros| micros.parse::<f64>().expect("microseconds") / 1000.0).collect();
+        Step { started_ms, own_ms }
+    }
+}
+
+fn job(world: &World, steps: &str) -> Job {
     let data = world.data();
     let (file, result) = (data.join("steps.yml"), data.join("steps.json"));
-    let head = "on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n      - run: true\n      - id: own\n        \
-                shell: bash\n        run: |";
-    fs::write(&file, format!("{head}{OWN}{}", "      - run: true\n".repeat(count))).expect("a workflow");
+    let head = "on: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n";
+    fs::write(&file, format!("{head}{steps}")).expect("a workflow");
     let mut command = tci(data, &["run", "--image", "debian", "--json"]);
     command.arg(&result).arg(&file).current_dir(data);
     let watch = SupervisorWatch::start(world);
@@ -115,21 +150,12 @@ fn job(world: &World, count: usize) -> Job {
     assert!(good, "the run fails");
     let supervisor = watch.end();
     let report: Value = serde_json::from_slice(&fs::read(&result).expect("the result")).expect("JSON");
-    let steps = report["jobs"][0]["steps"].as_array().expect("steps");
-    let started = |step: &Value| {
-        let text = step["started_at"].as_str().expect("a time");
-        let time = text.parse::<jiff::Timestamp>().expect("a time");
-        #[expect(clippy::cast_precision_loss, reason = "differences of some milliseconds are taken")]
-        let micros = time.as_microsecond() as f64;
-        micros / 1000.0
-    };
-    let times: Vec<f64> = steps[2..].iter().map(started).collect();
-    let own = steps[1]["outputs"]["own"].as_str().and_then(|own| own.parse::<f64>().ok());
+    let steps: Vec<Step> =
+        report["jobs"][0]["steps"].as_array().expect("steps").iter().map(Step::of).collect();
     #[expect(clippy::cast_precision_loss, reason = "fifty")]
     let all = steps.len() as f64;
     Job {
-        step_ms: times.windows(2).map(|pair| pair[1] - pair[0]).collect(),
-        own_ms: own.expect("the guest's own time") / 50.0 / 1000.0,
+        steps,
         cpu_ms: sample.cpu_ms.expect("the processor time"),
         supervisor_ms: supervisor.map(|total| total / all),
     }

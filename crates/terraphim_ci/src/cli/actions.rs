@@ -76,15 +76,9 @@ pub(crate) fn main(args: &ActionsArgs, global: &Global) -> Result<Exit, Failure>
     let runtime = large_runtime()?;
     match &args.command {
         ActionsCommand::Ls(args) => runtime.block_on(ls(args, global)),
-        ActionsCommand::Lock(args) => runtime.block_on(write(&args.common, global, &|_| false)),
+        ActionsCommand::Lock(args) => runtime.block_on(write(&args.common, global, Renew::Nothing)),
         ActionsCommand::Update(args) => {
-            let wanted: Vec<String> = args.uses.iter().map(ActionReference::repository_key).collect();
-            let renews =
-                |action: &ActionReference| wanted.is_empty() || wanted.contains(&action.repository_key());
-            runtime.block_on(async {
-                let exit = write(&args.common, global, &renews).await?;
-                Ok(exit)
-            })
+            runtime.block_on(write(&args.common, global, Renew::These(&args.uses)))
         }
     }
 }
@@ -96,6 +90,24 @@ struct Task {
     store: ActionStore,
     /// What the workflows use themselves, or through actions of the working tree.
     direct: Vec<ActionReference>,
+    /// `actions/checkout` is an action like others, not answered from the host.
+    is_checkout_real: bool,
+}
+
+impl Task {
+    /// Whether a run fetches this action.
+    fn is_fetched(&self, action: &ActionReference) -> bool {
+        self.is_checkout_real || !action.full_name().eq_ignore_ascii_case("actions/checkout")
+    }
+
+    /// What an action of a repository uses and a run fetches, as the engine does.
+    fn used_by(&self, action: &ActionReference, parsed: &Action) -> Vec<ActionReference> {
+        let used = uses_of(parsed).filter_map(|uses| match uses {
+            Uses::SameRepository(path) => Some(ActionReference { path, ..action.clone() }),
+            uses => ActionReference::of(&uses),
+        });
+        used.filter(|used| self.is_fetched(used)).collect()
+    }
 }
 
 fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
@@ -118,23 +130,24 @@ fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
     let mut seen = Vec::new();
     while let Some(next) = uses.pop() {
         match &next {
-            Uses::Local(path) if !seen.contains(path) => {
-                seen.push(path.clone());
-                uses.extend(local_uses(&selection.root.join(path)));
+            Uses::Local(path) | Uses::SameRepository(path) => {
+                if !seen.contains(path) {
+                    seen.push(path.clone());
+                    uses.extend(local_uses(&selection.root.join(path)));
+                }
             }
             _ => direct.extend(ActionReference::of(&next)),
         }
     }
-    let is_answered = |action: &ActionReference| {
-        !config.actions.real_checkout && action.full_name().eq_ignore_ascii_case("actions/checkout")
-    };
-    direct.retain(|action| !is_answered(action));
     direct.sort();
     direct.dedup();
     let directory = selection.files.first().and_then(|file| file.parent());
     let directory = directory.unwrap_or(&selection.root).to_owned();
     let store = common.actions.store(&config, global.paths()?.data(), &directory, None)?;
-    Ok(Task { directory, store, direct })
+    let mut task = Task { directory, store, direct, is_checkout_real: config.actions.real_checkout };
+    let direct = std::mem::take(&mut task.direct);
+    task.direct = direct.into_iter().filter(|action| task.is_fetched(action)).collect();
+    Ok(task)
 }
 
 fn add_uses(step: &Step, all: &mut Vec<Uses>) {
@@ -174,13 +187,7 @@ async fn closure(
             let parsed = Action::parse(&text, &format!("{action}/{name}")).map_err(|errors| {
                 Failure::usage(errors.iter().map(|e| format!("{e}\n")).collect::<String>())
             })?;
-            open.extend(uses_of(&parsed).filter_map(|uses| {
-                match uses {
-                    Uses::SameRepository(path) => Some(ActionReference { path, ..action.clone() }),
-                    uses => ActionReference::of(&uses)
-                        .filter(|used| !used.full_name().eq_ignore_ascii_case("actions/checkout")),
-                }
-            }));
+            open.extend(task.used_by(&action, &parsed));
         }
         found.insert(action.key(), Found { action, at });
     }
@@ -196,23 +203,51 @@ fn failure(error: ActionError) -> Failure {
     }
 }
 
-/// Writes the lock file. What `renews` says yes to is looked up again.
-async fn write(
-    common: &Common,
-    global: &Global,
-    renews: &(dyn Fn(&ActionReference) -> bool + Sync),
-) -> Result<Exit, Failure> {
+/// What of the lock file is looked up again.
+#[derive(Clone, Copy)]
+enum Renew<'a> {
+    Nothing,
+    /// All, if none is named.
+    These(&'a [ActionReference]),
+}
+
+impl Renew<'_> {
+    fn has(self, action: &ActionReference) -> bool {
+        match self {
+            Renew::Nothing => false,
+            Renew::These(all) => {
+                let key = action.repository_key();
+                all.is_empty() || all.iter().any(|named| named.repository_key() == key)
+            }
+        }
+    }
+
+    /// What is named is used, or a misspelt name would look as if it had been renewed.
+    fn check(self, found: &[Found]) -> Result<(), Failure> {
+        let Renew::These(all) = self else { return Ok(()) };
+        let key = ActionReference::repository_key;
+        let none = all.iter().find(|named| !found.iter().any(|found| key(&found.action) == key(named)));
+        none.map_or(Ok(()), |named| {
+            let failure = Failure::usage(format!("no workflow uses {named}"));
+            Err(failure.hint("`tci actions ls` lists what is used"))
+        })
+    }
+}
+
+/// Writes the lock file.
+async fn write(common: &Common, global: &Global, renew: Renew<'_>) -> Result<Exit, Failure> {
     let task = task(common, global)?;
     let old = Lock::read(&task.directory).map_err(|error| Failure::caused(Exit::Usage, error))?;
     let known = |action: &ActionReference| old.as_ref().and_then(|lock| lock.commit(action));
     let found = closure(&task, async |action| {
-        if renews(action) || known(action).is_none() {
+        if renew.has(action) || known(action).is_none() {
             task.store.resolve(action).await
         } else {
             task.store.fetch(action).await
         }
     })
     .await?;
+    renew.check(&found)?;
     let mut lock = Lock::new(task.directory.join(LOCK_FILE));
     for Found { action, at } in &found {
         lock.set(action, &at.commit);
@@ -253,7 +288,7 @@ async fn ls(args: &LsArgs, global: &Global) -> Result<Exit, Failure> {
             && let Ok(Manifest::File { text, .. }) = offline.manifest(&action, at).await
             && let Ok(parsed) = Action::parse(&text, "action.yml")
         {
-            open.extend(uses_of(&parsed).filter_map(|uses| ActionReference::of(&uses)));
+            open.extend(task.used_by(&action, &parsed));
         }
         let commit = at.as_ref().map(|at| at.commit.clone()).or_else(|| locked.clone());
         let line = Line { uses: action.to_string(), commit, locked: locked.is_some(), cached: at.is_some() };

@@ -1,4 +1,4 @@
-//! `tci check`: workflow files, without running them.
+//! `tci check`: workflow files and metadata files of actions, without running them.
 
 use std::{
     collections::HashSet,
@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use terraphim_actions::{
+    action::Action,
     diagnostic::Diagnostic,
     workflow::{Loader, Options, Workflow},
 };
@@ -24,10 +25,10 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tci check .github/workflows/*.yml
+  tci check .github/workflows/*.yml action.yml
   tci check --format github .github/workflows/*.yml    in a workflow: findings become annotations")]
 pub(crate) struct CheckArgs {
-    /// Workflow files.
+    /// Workflow files; a file named `action.yml` or `action.yaml` is read as that of an action.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// How messages name the file [default: as given].
@@ -78,10 +79,8 @@ pub(crate) fn main(args: &CheckArgs) -> Result<Exit, Failure> {
     let mut all = Vec::new();
     for path in &args.files {
         let mut input = Input::read(args, path)?;
-        // Workflows of the same repository are read too; those of others only when they are given.
-        input.add_local_calls();
-        let findings = match Workflow::load(&input.text, &input.name, &input.loader, &input.options) {
-            Ok(workflow) => [unknown_zones(&workflow), workflow.warnings].concat(),
+        let findings = match input.findings() {
+            Ok(warnings) => warnings,
             Err(errors) => {
                 exit = Exit::Usage;
                 errors
@@ -151,6 +150,21 @@ impl Input {
             input.texts.insert(uses.to_owned(), text);
         }
         Ok(input)
+    }
+
+    /// What is to be said of the file.
+    ///
+    /// # Errors
+    /// The errors of a file that GitHub refuses.
+    fn findings(&mut self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        // GitHub: the metadata file of an action has one of these names.
+        if self.path.file_name().is_some_and(|name| name == "action.yml" || name == "action.yaml") {
+            return Action::parse(&self.text, &self.name).map(|_| Vec::new());
+        }
+        // Workflows of the same repository are read too; those of others only when they are given.
+        self.add_local_calls();
+        let workflow = Workflow::load(&self.text, &self.name, &self.loader, &self.options)?;
+        Ok([unknown_zones(&workflow), workflow.warnings].concat())
     }
 
     /// Reads the called workflows of the same repository too; calls stay unread when one of all is not there.

@@ -6,10 +6,14 @@ mod cache;
 mod check;
 mod diagnostic;
 mod doctor;
+mod explain;
 mod expr;
+mod fix;
 mod image;
 mod insights;
 mod learn;
+mod llm;
+mod new;
 mod plan;
 mod rerun;
 mod run;
@@ -102,10 +106,16 @@ enum Command {
     Token(token::TokenArgs),
     /// Check this host: one line per requirement, with the remedy.
     Doctor(doctor::DoctorArgs),
-    /// Check workflow files without running them.
+    /// Check workflow files and `action.yml` files without running them.
     Check(check::CheckArgs),
     /// Show which workflows an event starts, why, and their jobs.
     Plan(plan::PlanArgs),
+    /// Make a workflow file of a sentence.
+    New(new::NewArgs),
+    /// Propose a change of the workflow file of a failed run.
+    Fix(fix::FixArgs),
+    /// Say in words what a workflow file does.
+    Explain(explain::ExplainArgs),
     /// Evaluate an expression of the workflow language.
     Expr(expr::ExprArgs),
 }
@@ -150,6 +160,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::main(args, global),
         Command::Check(args) => check::main(args),
         Command::Plan(args) => plan::main(args),
+        Command::New(args) => new::main(args, global),
+        Command::Fix(args) => fix::main(args, global),
+        Command::Explain(args) => explain::main(args),
         Command::Expr(args) => expr::main(args),
     }
 }

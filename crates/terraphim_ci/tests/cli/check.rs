@@ -122,3 +122,24 @@ fn a_time_zone_that_does_not_exist_is_a_warning() {
     world.write("w.yml", &zoned.replace("Berlni", "Berlin"));
     assert_eq!(world.run(&["check", "w.yml"]).stdout, "");
 }
+
+#[test]
+fn an_action_file_is_checked_as_one() {
+    let world = World::new();
+    let good = "name: a\ndescription: b\ninputs: {x: {default: '1'}}\nruns: {using: node24, main: m.js, post: p.js}\n";
+    let file = world.write("action.yml", good);
+    let said = world.run(&["check", file.to_str().unwrap()]);
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "", ""));
+    let bad = "name: a\nruns:\n  using: composite\n  steps:\n    - run: echo ${{ secrets.A }}\n      shell: bash\n    - runn: x\n";
+    let file = world.write("part/action.yaml", bad);
+    let said = world.run(&["check", file.to_str().unwrap()]);
+    assert_eq!(said.code, 2, "{said:?}");
+    for part in [
+        "Unrecognized named-value: 'secrets'",
+        "action.yaml:5:",
+        "Unexpected value 'runn'",
+        "action.yaml:7:7",
+    ] {
+        assert!(said.stdout.contains(part), "{part}: {said:?}");
+    }
+}

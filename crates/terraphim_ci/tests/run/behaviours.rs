@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::host::World;
+use crate::{git_server::make_repositories, host::World};
 
 /// Runs the directory `name` and compares.
 fn behaves(name: &str) {
@@ -37,13 +37,22 @@ fn behaves(name: &str) {
     for (environment, own) in how["environments"].as_object().into_iter().flatten() {
         set(&["--env", environment], own);
     }
-    let (said, report) = world.run(&[".github/workflows/behaviour.yml"]);
+    let mirror = world.path().join("mirror");
+    let mut args = vec![".github/workflows/behaviour.yml"];
+    if from.join("repositories").is_dir() {
+        make_repositories(&from.join("repositories"), &mirror);
+        args.extend(["--action-mirror", mirror.to_str().unwrap()]);
+    }
+    let (said, report) = world.run(&args);
     let mut problems = Vec::new();
     compare("report", &expected["report"], &report, &mut problems);
     let stored = world.tell(&["runs", "show", "1", "--json"]);
     let log = world.tell(&["runs", "logs", "1"]);
+    // The engine's tests, which share these expectations, see what processes write: nothing of groups is between it.
+    let written = without_groups(&log.stdout);
     let everything =
-        [said.stdout.as_str(), &said.stderr, &report.to_string(), &stored.stdout, &log.stdout].concat();
+        [said.stdout.as_str(), &said.stderr, &report.to_string(), &stored.stdout, &log.stdout, &written]
+            .concat();
     for (key, want) in [("output", true), ("notices", true), ("lacks", false)] {
         for text in expected[key].as_array().into_iter().flatten() {
             let text = text.as_str().unwrap();
@@ -54,6 +63,12 @@ fn behaves(name: &str) {
     }
     assert!(problems.is_empty(), "{name}: {problems:#?}\n{said:#?}");
     world.assert_clean();
+}
+
+/// A log without the lines that begin and end groups.
+fn without_groups(log: &str) -> String {
+    let is_mark = |line: &&str| line.starts_with("##[group]") || line.starts_with("##[endgroup]");
+    log.lines().filter(|line| !is_mark(line)).map(|line| format!("{line}\n")).collect()
 }
 
 /// Copies the files below a directory, if it is there.
@@ -112,4 +127,14 @@ fn messages_of_tools_are_found() {
 #[test]
 fn stored_settings_of_an_environment_are_the_strongest() {
     behaves("environments");
+}
+
+#[test]
+fn actions_of_other_repositories_run_in_a_vm() {
+    behaves("action-remote-stages");
+}
+
+#[test]
+fn local_actions_run_in_a_vm() {
+    behaves("action-composite");
 }

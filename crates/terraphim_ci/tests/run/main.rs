@@ -2,11 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod behaviours;
+mod fix;
 mod flags;
 mod flow;
+#[path = "../../../terraphim_github_runner/tests/support/git_server.rs"]
+#[expect(dead_code, reason = "what is served is served to other tests")]
+mod git_server;
 mod host;
 mod hostile;
+mod identity;
 mod limits;
+#[path = "../cli/model_server.rs"]
+mod model_server;
 mod output;
 mod private;
 mod records;

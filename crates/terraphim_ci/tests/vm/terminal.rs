@@ -113,8 +113,9 @@ fn the_terminal_is_restored_however_a_shell_ends() {
     tcsetwinsize(&shell.terminal, size).unwrap();
     shell.write("until [ \"$(stty size)\" = '40 90' ]; do sleep 0.1; done; echo re\"\"sized\n");
     shell.until("resized");
-    // Ctrl-C is a key: it ends what runs in the guest, not us.
-    shell.write("echo wa\"\"iting; sleep 1000\n");
+    // Ctrl-C is a key: it ends what runs in the guest, not us. One program says that it waits and waits: between an `echo`
+    // of the shell's own and a program after it the key would reach the shell alone, and the program would go on.
+    shell.write("sh -c 'echo wa\"\"iting; exec sleep 1000'\n");
     shell.until("waiting");
     shell.write("\x03");
     shell.write("echo st\"\"ill\n");

@@ -85,7 +85,7 @@ impl HttpClient {
         }
     }
 
-    fn request(&self, call: &Call<'_>, url: &str) -> Result<Request<Full<Bytes>>, HttpError> {
+    pub(super) fn request(&self, call: &Call<'_>, url: &str) -> Result<Request<Full<Bytes>>, HttpError> {
         let bad = |source: BoxError| HttpError::Address { url: url.to_owned(), source };
         let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| bad(e.into()))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
@@ -112,14 +112,22 @@ impl HttpClient {
         request.body(Full::new(body)).map_err(|e| bad(e.into()))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>, url: &str) -> Result<Value, HttpError> {
-        let response = self.client.request(request).await.map_err(|e| {
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        url: &str,
+    ) -> Result<Response<Incoming>, HttpError> {
+        self.client.request(request).await.map_err(|e| {
             if e.is_connect() {
                 HttpError::Connect { url: url.to_owned(), source: e.into() }
             } else {
                 HttpError::Broken { url: url.to_owned(), source: e.into() }
             }
-        })?;
+        })
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, url: &str) -> Result<Value, HttpError> {
+        let response = self.send(request, url).await?;
         let (status, retry_after) = (response.status(), retry_after(&response));
         let body = read(response, url).await?;
         if !status.is_success() {
@@ -165,13 +173,13 @@ async fn read(response: Response<Incoming>, url: &str) -> Result<Bytes, HttpErro
 }
 
 /// `Retry-After` in its form of seconds; the form of a date is rare and ignored.
-fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+pub(super) fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The words of an error answer: the `error` (or `error.message`) of a JSON object, otherwise the text itself.
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let error = json.as_ref().and_then(|v| v.get("error"));
     let words = error.and_then(|e| e.as_str().or_else(|| e.get("message")?.as_str()));

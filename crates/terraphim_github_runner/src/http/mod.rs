@@ -3,6 +3,7 @@
 mod client;
 mod error;
 mod retry;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod token;
@@ -10,4 +11,5 @@ mod token;
 pub(crate) use client::{Call, HttpClient, Method};
 pub use error::HttpError;
 pub(crate) use retry::Backoff;
+pub(crate) use stream::Streamed;
 pub use token::Token;

@@ -16,6 +16,14 @@ pub(crate) enum Reply {
     With(u16, &'static str, Value),
     /// Answers with bytes that may be no JSON.
     Raw(u16, &'static str),
+    /// Answers with server-sent events.
+    Events(String),
+    /// Sends these events and breaks the connection within the body.
+    Cut(String),
+    /// Sends these events and no more.
+    Stall(String),
+    /// Sends this event again and again.
+    Endless(String),
     /// Reads the request and closes the connection.
     Close,
     /// Reads the request and never answers.
@@ -81,6 +89,19 @@ async fn serve(mut stream: TcpStream, replies: Vec<Reply>, log: Arc<Mutex<Vec<Se
         Reply::Json(status, body) => (status, "", body.to_string()),
         Reply::With(status, header, body) => (status, header, body.to_string()),
         Reply::Raw(status, body) => (status, "", body.to_owned()),
+        Reply::Events(text) => return events(&mut stream, &text, true).await,
+        Reply::Cut(text) => return events(&mut stream, &text, false).await,
+        Reply::Stall(text) => {
+            events(&mut stream, &text, false).await;
+            return std::future::pending().await;
+        }
+        Reply::Endless(text) => {
+            let text = text.repeat(100);
+            events(&mut stream, &text, false).await;
+            // Ends when the client has gone away.
+            while stream.write_all(&chunk(&text)).await.is_ok() {}
+            return;
+        }
         Reply::Close => return,
         Reply::Silence => return std::future::pending().await,
     };
@@ -91,6 +112,21 @@ async fn serve(mut stream: TcpStream, replies: Vec<Reply>, log: Arc<Mutex<Vec<Se
     );
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
+}
+
+fn chunk(text: &str) -> Vec<u8> {
+    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+/// A body of chunks, with its end or without.
+async fn events(stream: &mut TcpStream, text: &str, ends: bool) {
+    let head = "HTTP/1.1 200 X\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(&chunk(text)).await;
+    if ends {
+        let _ = stream.write_all(b"0\r\n\r\n").await;
+        let _ = stream.shutdown().await;
+    }
 }
 
 async fn read_request(stream: &mut TcpStream) -> Option<Seen> {

@@ -18,7 +18,7 @@ use crate::models::{ExecutionStatus, WorkflowContext, WorkflowResult};
 /// be.
 const LESSON_THRESHOLD: u64 = 3;
 
-/// At most this many different successes and failures are told apart; further ones are only counted. It bounds
+/// At most this many different commands and failures are told apart; further ones are only counted. It bounds
 /// memory against commands that differ every time.
 const MAX_PATTERNS: usize = 500_000;
 
@@ -79,7 +79,9 @@ pub struct InMemoryLearningCoordinator {
 #[derive(Debug, Default)]
 struct Memory {
     failures: HashMap<(Arc<str>, String), Failure>,
-    successes: HashMap<Arc<str>, Success>,
+    commands: HashMap<Arc<str>, Outcomes>,
+    /// How many of `commands` succeeded at least once.
+    succeeded: usize,
     /// Keys of `failures`, in the order in which they became lessons.
     lessons: Vec<(Arc<str>, String)>,
     by_repository: HashMap<String, HashSet<Arc<str>>>,
@@ -94,9 +96,10 @@ struct Failure {
 }
 
 #[derive(Debug, Default)]
-struct Success {
-    count: u64,
+struct Outcomes {
+    successes: u64,
     failures: u64,
+    /// What the successes took.
     total_ms: u64,
 }
 
@@ -127,7 +130,7 @@ impl InMemoryLearningCoordinator {
         let memory = self.memory();
         LearningStats {
             unique_failure_patterns: memory.failures.len(),
-            unique_success_patterns: memory.successes.len(),
+            unique_success_patterns: memory.succeeded,
             lessons_created: memory.lessons.len(),
             total_failures: memory.total_failures,
             total_successes: memory.total_successes,
@@ -162,7 +165,7 @@ impl LearningCoordinator for InMemoryLearningCoordinator {
             );
         }
         if let Some(graph) = &self.graph {
-            graph.record_failure(command, error, &context.session_id.to_string()).await?;
+            graph.note_failure(command, signature, &context.session_id.to_string());
         }
         Ok(())
     }
@@ -206,22 +209,18 @@ impl LearningCoordinator for InMemoryLearningCoordinator {
 impl Memory {
     fn success(&mut self, command: &str, duration_ms: u64, repository: &str) {
         self.total_successes += 1;
-        if !self.successes.contains_key(command) && self.successes.len() >= MAX_PATTERNS {
-            return;
-        }
-        let command = self.note(command, repository);
-        let success = self.successes.entry(command).or_default();
-        success.count += 1;
-        success.total_ms = success.total_ms.saturating_add(duration_ms);
+        let Some((_, outcomes)) = self.note(command, repository) else { return };
+        let is_first = outcomes.successes == 0;
+        outcomes.successes += 1;
+        outcomes.total_ms = outcomes.total_ms.saturating_add(duration_ms);
+        self.succeeded += usize::from(is_first);
     }
 
     /// Whether this failure has just become a lesson.
     fn failure(&mut self, command: &str, signature: &str, repository: &str) -> bool {
         self.total_failures += 1;
-        if let Some(success) = self.successes.get_mut(command) {
-            success.failures += 1;
-        }
-        let command = self.note(command, repository);
+        let Some((command, outcomes)) = self.note(command, repository) else { return false };
+        outcomes.failures += 1;
         let key = (command, signature.to_owned());
         if !self.failures.contains_key(&key) && self.failures.len() >= MAX_PATTERNS {
             return false;
@@ -236,25 +235,27 @@ impl Memory {
         is_lesson
     }
 
-    /// Notes that a repository runs a command, and returns the one copy of its text.
-    fn note(&mut self, command: &str, repository: &str) -> Arc<str> {
-        let text = match self.successes.get_key_value(command) {
+    /// Notes that a repository runs a command, and returns the one copy of its text with its counters; `None` when
+    /// there are too many commands to tell one more apart.
+    fn note(&mut self, command: &str, repository: &str) -> Option<(Arc<str>, &mut Outcomes)> {
+        let text = match self.commands.get_key_value(command) {
             Some((text, _)) => Arc::clone(text),
+            None if self.commands.len() >= MAX_PATTERNS => return None,
             None => Arc::from(command),
         };
-        if !self.by_repository.contains_key(repository) && self.by_repository.len() >= MAX_PATTERNS {
-            return text;
-        }
-        let known = self.by_repository.entry(repository.to_owned()).or_default();
-        if known.len() < MAX_PATTERNS {
+        if self.by_repository.contains_key(repository) || self.by_repository.len() < MAX_PATTERNS {
+            let known = self.by_repository.entry(repository.to_owned()).or_default();
             known.insert(Arc::clone(&text));
         }
-        text
+        let outcomes = self.commands.entry(Arc::clone(&text)).or_default();
+        Some((text, outcomes))
     }
 
     fn suggestion(&self, command: &Arc<str>) -> Option<WorkflowOptimization> {
-        let Success { count, failures, total_ms } = *self.successes.get(command)?;
-        let (runs, average_ms) = (count + failures, total_ms / count.max(1));
+        // What never succeeded has its lessons.
+        let known = self.commands.get(command).filter(|outcomes| outcomes.successes > 0)?;
+        let Outcomes { successes: count, failures, total_ms } = *known;
+        let (runs, average_ms) = (count + failures, total_ms / count);
         if runs >= 5 && failures * 5 >= runs {
             let percent = failures * 100 / runs;
             return Some(WorkflowOptimization {

@@ -1,4 +1,5 @@
 use std::collections::HashMap as Map;
+use std::time::Duration;
 
 use super::*;
 use crate::models::{GitHubEvent, GitHubEventType, RepositoryInfo};
@@ -49,23 +50,54 @@ async fn different_failures_are_no_lesson() {
     assert_eq!((stats.lessons_created, stats.unique_failure_patterns, stats.total_failures), (0, 3, 3));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_tasks_lose_no_count() {
+/// A lock-up would hold the runtime's threads and its clock with them, so the runtime has a thread of its own and the
+/// test waits outside of it.
+const LOCK_UP: Duration = Duration::from_secs(300);
+
+#[test]
+fn sixty_four_tasks_of_ten_thousand_operations_lose_no_count_and_do_not_lock_up() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(8).build().unwrap();
+        // Nobody listens after a lock-up.
+        let _ = done.send(runtime.block_on(sixty_four_tasks()));
+    });
+    let (learning, graph_failures) = finished.recv_timeout(LOCK_UP).expect("64 tasks end");
+    assert_eq!(
+        learning.get_stats(),
+        LearningStats {
+            unique_failure_patterns: 64,
+            unique_success_patterns: 8 + 64,
+            lessons_created: 64,
+            total_failures: 64_000,
+            total_successes: 576_000,
+        }
+    );
+    let graph = learning.knowledge_graph().unwrap();
+    assert_eq!(graph.command_count(), 8 + 64);
+    assert_eq!(graph_failures, 64_000);
+}
+
+/// 64 x 10,000: nine successes and a failure in turn, with questions in between.
+async fn sixty_four_tasks() -> (Arc<InMemoryLearningCoordinator>, u64) {
     let learning = Arc::new(InMemoryLearningCoordinator::with_knowledge_graph("agent").await.unwrap());
     let tasks: Vec<_> = (0..64)
         .map(|task| {
             let learning = Arc::clone(&learning);
             tokio::spawn(async move {
-                let context = context("octo/a");
-                for i in 0..500 {
-                    learning.record_success(&format!("step {}", i % 10), 5, &context).await.unwrap();
-                    learning
-                        .record_failure("flaky", &format!("error: {}", task % 2), &context)
-                        .await
-                        .unwrap();
-                    if i % 100 == 0 {
+                let (context, own) = (context("octo/a"), format!("step of {task}"));
+                for i in 0..10_000 {
+                    match i % 10 {
+                        0 => learning.record_failure(&own, "error: lost", &context).await.unwrap(),
+                        1 => learning.record_success(&own, 5, &context).await.unwrap(),
+                        n => learning.record_success(&format!("step {n}"), 5, &context).await.unwrap(),
+                    }
+                    if i % 2_500 == 0 {
                         learning.suggest_optimizations(&context).await.unwrap();
                         learning.get_applicable_lessons(&context).await.unwrap();
+                        let graph = learning.knowledge_graph().unwrap();
+                        graph.find_related_commands(&own, 3).await.unwrap();
+                        assert!((0.0..=1.0).contains(&graph.predict_success("step 9", &own).await));
                     }
                 }
             })
@@ -74,17 +106,23 @@ async fn sixty_four_tasks_lose_no_count() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(
-        learning.get_stats(),
-        LearningStats {
-            unique_failure_patterns: 1,
-            unique_success_patterns: 10,
-            lessons_created: 1,
-            total_failures: 32_000,
-            total_successes: 32_000,
-        }
-    );
-    assert_eq!(learning.knowledge_graph().unwrap().get_stats().await.failure_edges, 32_000);
+    let graph_failures = learning.knowledge_graph().unwrap().get_stats().await.failure_edges;
+    (learning, graph_failures)
+}
+
+#[tokio::test]
+async fn failures_before_the_first_success_count_too() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    let context = context("octo/a");
+    for _ in 0..4 {
+        learning.record_failure("make", "error", &context).await.unwrap();
+    }
+    assert_eq!(learning.suggest_optimizations(&context).await.unwrap(), []);
+    learning.record_success("make", 1, &context).await.unwrap();
+    let advice = learning.suggest_optimizations(&context).await.unwrap();
+    assert!(advice[0].description.contains("failed in 4 of 5 runs"), "{advice:?}");
+    let stats = learning.get_stats();
+    assert_eq!((stats.unique_success_patterns, stats.unique_failure_patterns), (1, 1));
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::knowledge_graph::CommandGraphStats;
-use super::signature::FailureSignature;
 
 /// A workflow has tens of commands and a fleet thousands; this many are a fault (a command with a date in it),
 /// and the graph then takes no new ones, so that memory stays bounded.
@@ -89,11 +88,11 @@ impl Graph {
         self.places.set(context, Place { before: previous, last: node });
     }
 
-    pub(super) fn failure(&mut self, command: &str, error: &str, context: &str) {
+    /// `signature`: of what it said.
+    pub(super) fn failure(&mut self, command: &str, signature: String, context: &str) {
         self.next(command, false, context);
         let Some(node) = self.find(command) else { return };
         let signatures = &mut self.nodes[node as usize].signatures;
-        let signature = FailureSignature::of(error).text;
         if signatures.len() < MAX_SIGNATURES || signatures.contains_key(&signature) {
             *signatures.entry(signature).or_default() += 1;
         }

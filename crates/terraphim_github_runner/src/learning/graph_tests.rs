@@ -40,9 +40,9 @@ fn failures_of_the_second_command_count_on_the_same_edge() {
     }
     let before = graph.predict("build", "test");
     // In a run whose last pair is known, and in one that is not.
-    graph.failure("test", "error: x", "0");
+    graph.failure("test", "error: x".to_owned(), "0");
     let between = graph.predict("build", "test");
-    graph.failure("test", "error: x", "another");
+    graph.failure("test", "error: x".to_owned(), "another");
     let after = graph.predict("build", "test");
     assert!(before > between && between > after, "{before} {between} {after}");
     assert!((after - 8.0 / 11.0).abs() < 1e-9, "7 of 9, after Laplace: {after}");
@@ -59,7 +59,7 @@ fn a_failure_without_a_known_predecessor_is_shared_out() {
         graph.success_after("b", "x", "2");
     }
     for i in 0..40 {
-        graph.failure("x", "", &format!("unknown {i}"));
+        graph.failure("x", String::new(), &format!("unknown {i}"));
     }
     assert!((graph.predict("a", "x") - 31.0 / 62.0).abs() < 1e-9);
     assert!((graph.predict("b", "x") - 11.0 / 22.0).abs() < 1e-9);
@@ -95,7 +95,7 @@ fn memory_is_bounded() {
     for i in 0..100_u8 {
         graph.failure(
             "a",
-            &format!("error: {}", char::from(b'a' + i % 26).to_string().repeat(1 + usize::from(i))),
+            format!("error: {}", char::from(b'a' + i % 26).to_string().repeat(1 + usize::from(i))),
             "r",
         );
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
+use super::signature::FailureSignature;
 use crate::error::Result;
 
 /// Commands as nodes, "was run next" as edges, outcomes counted on the edges.
@@ -73,8 +74,13 @@ impl CommandKnowledgeGraph {
     /// # Errors
     /// None in memory.
     pub async fn record_failure(&self, command: &str, error: &str, context_id: &str) -> Result<()> {
-        self.graph().failure(command, error, context_id);
+        self.note_failure(command, FailureSignature::of(error).text, context_id);
         Ok(())
+    }
+
+    /// The same when the signature is known. It is made before the graph is locked: the output may be a megabyte.
+    pub(super) fn note_failure(&self, command: &str, signature: String, context_id: &str) {
+        self.graph().failure(command, signature, context_id);
     }
 
     /// Notes that these commands, in this order, are one workflow, and that the run `session_id` is over.

@@ -1,6 +1,7 @@
 //! VMs of this host.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -46,7 +47,7 @@ impl LocalVmProvider {
     }
 
     /// Starts a VM that was created. It is removed again if that fails.
-    async fn start(&self, id: &VmId) -> Result<()> {
+    async fn start(&self, id: &VmId) -> std::result::Result<(), VmError> {
         let started = match (self.keeps, ProcessId::current()) {
             (false, Ok(owner)) => self.host.start_owned(id, &owner).await,
             _ => self.host.start(id).await,
@@ -59,17 +60,16 @@ impl LocalVmProvider {
             Err(error) => Err(error),
         };
         let Err(error) = ready else { return Ok(()) };
+        let console = self.host.paths().vm(id).join("console.log");
+        let said = tokio::task::spawn_blocking(move || last_lines(&console)).await.unwrap_or_default();
+        tracing::warn!(vm.id = %id, "VM did not start: {error}; the last words of its console: {said}");
         if let Err(left) = self.host.remove(id, true).await {
             tracing::warn!(vm.id = %id, "cannot remove a VM that did not start: {left}");
         }
-        Err(GitHubRunnerError::failed(format!("start VM {id}"), error))
+        Err(error)
     }
-}
 
-#[async_trait]
-impl VmProvider for LocalVmProvider {
-    async fn allocate(&self, vm_type: &str) -> Result<(String, Duration)> {
-        let begin = Instant::now();
+    async fn create(&self, vm_type: &str) -> Result<VmId> {
         let what = || format!("create a VM of type {vm_type}");
         let spec = self.types.get(vm_type).ok_or_else(|| {
             let known = self.types.keys().cloned().collect();
@@ -82,12 +82,51 @@ impl VmProvider for LocalVmProvider {
             _ => host.create(&spec),
         })
         .await;
-        let record = match created {
-            Ok(record) => record.map_err(|error| GitHubRunnerError::failed(what(), error))?,
-            Err(error) => return Err(GitHubRunnerError::failed(what(), error)),
-        };
-        self.start(&record.id).await?;
-        Ok((record.id.to_string(), begin.elapsed()))
+        match created {
+            Ok(record) => Ok(record.map_err(|error| GitHubRunnerError::failed(what(), error))?.id),
+            Err(error) => Err(GitHubRunnerError::failed(what(), error)),
+        }
+    }
+}
+
+/// Whether the hypervisor runs and the guest says nothing: its supervisor answers for it with 503.
+fn is_silence(error: &VmError) -> bool {
+    matches!(error, VmError::Refused { status: 503, .. })
+}
+
+/// The end of a console's log, in one line.
+fn last_lines(path: &std::path::Path) -> String {
+    const BYTES: u64 = 600;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+        let mut text = Vec::new();
+        file.take(BYTES).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" | ").replace(char::is_control, " ")
+}
+
+#[async_trait]
+impl VmProvider for LocalVmProvider {
+    async fn allocate(&self, vm_type: &str) -> Result<(String, Duration)> {
+        let begin = Instant::now();
+        let id = self.create(vm_type).await?;
+        let failed = |id: &VmId, error| GitHubRunnerError::failed(format!("start VM {id}"), error);
+        let Err(error) = self.start(&id).await else { return Ok((id.to_string(), begin.elapsed())) };
+        if !is_silence(&error) {
+            return Err(failed(&id, error));
+        }
+        // An emulated guest hangs in its boot once in some hundred times while others boot beside it. Nothing has run in
+        // it, so a second one may try; a host where that one is silent too has another fault.
+        tracing::warn!(vm.id = %id, "starting another VM in its place");
+        let id = self.create(vm_type).await?;
+        self.start(&id).await.map_err(|error| failed(&id, error))?;
+        Ok((id.to_string(), begin.elapsed()))
     }
 
     async fn release(&self, vm_id: &str) -> Result<()> {

@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use super::{
     RunStore,
     error::{QueryContext as _, StoreError},
+    learning_rows::{
+        Mark, all_facts, begin_generation, damaged, events_after, execute, facts_of, insert, mark, set_state,
+        state, write_facts,
+    },
 };
 use crate::learning::{
-    event::{EventKind, LearningEvent},
+    event::LearningEvent,
     model::{FactRow, Learned, Model},
 };
 
@@ -30,7 +34,7 @@ pub struct LearnedModels {
     pub own: Model,
     /// What all repositories share.
     pub shared: Model,
-    applied: i64,
+    mark: Mark,
 }
 
 impl LearnedModels {
@@ -41,7 +45,7 @@ impl LearnedModels {
             repository: repository.to_owned(),
             own: Model::new(),
             shared: Model::shared(),
-            applied: 0,
+            mark: Mark::default(),
         }
     }
 }
@@ -80,7 +84,7 @@ impl RunStore {
     ) -> Result<Option<Learned>, StoreError> {
         let operation = "record what was learned";
         let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
-        if state(&mut connection, "applied").await? != models.applied {
+        if mark(&mut connection).await? != models.mark {
             *models = read_models(&mut connection, &models.repository).await?;
         }
         let Some(id) = insert(&mut connection, event).await? else { return Ok(None) };
@@ -91,7 +95,7 @@ impl RunStore {
         set_state(&mut connection, "applied", id).await?;
         set_state(&mut connection, "version", VERSION).await?;
         connection.commit().await.query(operation)?;
-        models.applied = id;
+        models.mark.applied = id;
         Ok(Some(learned))
     }
 
@@ -150,6 +154,7 @@ impl RunStore {
         let corrected = new.iter().filter(|(key, value)| old.get(*key) != Some(value)).count()
             + old.keys().filter(|key| !new.contains_key(*key)).count();
         if corrected > 0 {
+            begin_generation(&mut connection).await?;
             execute(&mut connection, "DELETE FROM learning_facts").await?;
             for ((repository, kind, key), value) in &new {
                 let row = FactRow { kind: kind.clone(), key: key.clone(), value: value.clone() };
@@ -234,6 +239,7 @@ impl RunStore {
                 write_facts(&mut connection, table, repository, std::slice::from_ref(row)).await?;
             }
         }
+        begin_generation(&mut connection).await?;
         connection.commit().await.query(operation)
     }
 
@@ -256,6 +262,7 @@ impl RunStore {
                 .query(operation)?;
             gone += done.rows_affected();
         }
+        begin_generation(&mut connection).await?;
         connection.commit().await.query(operation)?;
         Ok(gone)
     }
@@ -321,137 +328,10 @@ async fn read_models(
     connection: &mut SqliteConnection,
     repository: &str,
 ) -> Result<LearnedModels, StoreError> {
-    let applied = state(connection, "applied").await?;
-    let mut models = LearnedModels { applied, ..LearnedModels::empty(repository) };
+    let mut models = LearnedModels { mark: mark(connection).await?, ..LearnedModels::empty(repository) };
     models.own.load(facts_of(connection, repository).await?).map_err(damaged)?;
     models.shared.load(facts_of(connection, "").await?).map_err(damaged)?;
     Ok(models)
-}
-
-fn damaged(source: serde_json::Error) -> StoreError {
-    StoreError::Decode { what: "what was learned", source }
-}
-
-async fn facts_of(connection: &mut SqliteConnection, repository: &str) -> Result<Vec<FactRow>, StoreError> {
-    sqlx::query("SELECT kind, key, value FROM learning_facts WHERE repository = $1")
-        .bind(repository)
-        .fetch_all(connection)
-        .await
-        .and_then(|rows| rows.iter().map(fact_of).collect())
-        .query("read what was learned")
-}
-
-async fn all_facts(
-    connection: &mut SqliteConnection,
-    table: &'static str,
-) -> Result<Vec<(String, FactRow)>, StoreError> {
-    let query = format!("SELECT repository, kind, key, value FROM {table}");
-    sqlx::query(sqlx::AssertSqlSafe(query))
-        .fetch_all(connection)
-        .await
-        .and_then(|rows| rows.iter().map(|row| Ok((row.try_get("repository")?, fact_of(row)?))).collect())
-        .query("read what was learned")
-}
-
-fn fact_of(row: &SqliteRow) -> Result<FactRow, sqlx::Error> {
-    Ok(FactRow { kind: row.try_get("kind")?, key: row.try_get("key")?, value: row.try_get("value")? })
-}
-
-async fn events_after(
-    connection: &mut SqliteConnection,
-    after: i64,
-    bound: i64,
-    limit: i64,
-) -> Result<Vec<(i64, LearningEvent)>, StoreError> {
-    let rows =
-        sqlx::query("SELECT id, body FROM learning_events WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3")
-            .bind(after)
-            .bind(bound)
-            .bind(limit)
-            .fetch_all(connection)
-            .await
-            .query("read learning events")?;
-    let event = |row: &SqliteRow| {
-        let body: String = row.try_get("body").query("read learning events")?;
-        let event = serde_json::from_str(&body)
-            .map_err(|source| StoreError::Decode { what: "a learning event", source })?;
-        Ok((row.try_get("id").query("read learning events")?, event))
-    };
-    rows.iter().map(event).collect()
-}
-
-/// The number of the new event; `None` when its `uid` is known.
-async fn insert(connection: &mut SqliteConnection, event: &LearningEvent) -> Result<Option<i64>, StoreError> {
-    let kind = match event.kind {
-        EventKind::Command => "command",
-        EventKind::Job => "job",
-        EventKind::Run => "run",
-    };
-    let outcome = serde_json::to_value(event.outcome).expect("a plain enum is JSON");
-    sqlx::query_scalar(
-        "INSERT INTO learning_events (uid, repository, kind, outcome, at_ms, body) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (uid) DO NOTHING RETURNING id",
-    )
-    .bind(&event.uid)
-    .bind(&event.repository)
-    .bind(kind)
-    .bind(outcome.as_str().unwrap_or_default().to_owned())
-    .bind(event.at_ms)
-    .bind(serde_json::to_string(event).expect("plain data is JSON"))
-    .fetch_optional(connection)
-    .await
-    .query("record what was learned")
-}
-
-async fn write_facts(
-    connection: &mut SqliteConnection,
-    table: &'static str,
-    repository: &str,
-    rows: &[FactRow],
-) -> Result<(), StoreError> {
-    let query = format!(
-        "INSERT INTO {table} (repository, kind, key, value) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (repository, kind, key) DO UPDATE SET value = excluded.value"
-    );
-    for row in rows {
-        sqlx::query(sqlx::AssertSqlSafe(query.clone()))
-            .bind(repository)
-            .bind(&row.kind)
-            .bind(&row.key)
-            .bind(&row.value)
-            .execute(&mut *connection)
-            .await
-            .query("record what was learned")?;
-    }
-    Ok(())
-}
-
-async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
-    sqlx::query(statement).execute(connection).await.query("change what was learned")?;
-    Ok(())
-}
-
-/// 0 when it was never set.
-async fn state(connection: &mut SqliteConnection, name: &str) -> Result<i64, StoreError> {
-    let value: Option<i64> = sqlx::query_scalar("SELECT value FROM learning_state WHERE name = $1")
-        .bind(name)
-        .fetch_optional(connection)
-        .await
-        .query("read what was learned")?;
-    Ok(value.unwrap_or(0))
-}
-
-async fn set_state(connection: &mut SqliteConnection, name: &str, value: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO learning_state (name, value) VALUES ($1, $2) \
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(name)
-    .bind(value)
-    .execute(connection)
-    .await
-    .query("record what was learned")?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::learning::event::{CommandOutcome, TestSummary};
+use crate::learning::event::{CommandOutcome, EventKind, TestSummary};
 use crate::learning::signature::FailureSignature;
 
 fn event(repository: &str, n: u32) -> LearningEvent {
@@ -124,6 +124,35 @@ async fn repositories_are_kept_apart_and_can_be_forgotten() {
     assert_eq!(store.rebuild_learning().await.unwrap().corrected, 0);
     let rows = format!("{:?}", facts(&store).await);
     assert!(!rows.contains("octo/a"), "{rows}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_forgotten_stays_so_for_a_process_that_knew_it() {
+    let (dir, store) = store().await;
+    let mut known = learn(&store, "octo/a", 0..30).await;
+    let other = RunStore::open(dir.path()).await.unwrap();
+    other.forget_learning("octo/a").await.unwrap();
+    store.learn(&mut known, &event("octo/a", 30)).await.unwrap();
+    assert_eq!(known.own.totals().events, 1, "only what came after");
+    assert_eq!(store.learned("octo/a").await.unwrap().own.rows(), known.own.rows());
+    assert_eq!(store.rebuild_learning().await.unwrap().corrected, 0);
+    other.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_imported_is_seen_by_a_process_that_knew_nothing() {
+    let (_dir, store) = store().await;
+    learn(&store, "octo/a", 0..30).await;
+    store.compact_learning(10).await.unwrap();
+    let (_dir2, copy) = self::store().await;
+    let mut known = copy.learned("octo/a").await.unwrap();
+    copy.import_baseline(&store.learning_baseline().await.unwrap()).await.unwrap();
+    copy.learn(&mut known, &event("octo/a", 30)).await.unwrap();
+    assert_eq!(known.own.totals().events, 21);
+    assert_eq!(copy.rebuild_learning().await.unwrap().corrected, 0);
+    copy.close().await;
     store.close().await;
 }
 

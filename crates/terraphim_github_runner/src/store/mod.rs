@@ -12,6 +12,7 @@
 
 mod error;
 mod learning;
+mod learning_rows;
 mod log;
 mod observer;
 mod open;

@@ -1,5 +1,10 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
 use super::*;
 use crate::error::{GitHubRunnerError, chain};
+use crate::http::Token;
 use crate::http::testing::{Reply, Server};
 
 fn proposal() -> Value {
@@ -96,7 +101,7 @@ async fn what_a_model_proposes_is_checked() {
 async fn a_model_that_fails_is_an_error_and_no_pattern_steps_in() {
     for (reply, expected) in [
         (Reply::Json(401, json!({"error": {"message": "bad key"}})), "bad key"),
-        (Reply::Json(200, says("{", "length")), "cut off (length)"),
+        (Reply::Json(200, says("{", "length")), "longer than 4096 tokens"),
         (Reply::Json(200, says("", "stop")), "no content"),
         (Reply::Json(200, json!({"choices": []})), "no content"),
         (Reply::Json(200, json!({})), "no content"),

@@ -149,12 +149,15 @@ impl Attended {
             }
             Err(error) => step.stderr = chain(error),
         }
-        self.learn(&step).await;
         let is_fault = match &outcome {
             Ok(_) => false,
             Err(GitHubRunnerError::CommandTimedOut { .. }) => deadline.is_some_and(|at| Instant::now() >= at),
             Err(_) => true,
         };
+        if !is_fault {
+            // A command that was cancelled, or whose VM was lost, says nothing about itself.
+            self.learn(&step).await;
+        }
         self.attend(session, slot, &mut step, is_fault).await;
         self.record().add(slot, step, is_fault);
         outcome

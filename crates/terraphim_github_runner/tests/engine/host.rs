@@ -75,6 +75,17 @@ impl HostExecutor {
         command.envs(spec.env.iter().map(|(name, value)| (name, map(value))));
         command.current_dir(map(&spec.cwd)).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A shell that starts these tests in the background (`cmd &`) has them ignore what Ctrl-C sends, and so would the
+        // processes of a step, which cannot even trap it then (POSIX, "Asynchronous Lists").
+        let listens = || {
+            for signal in [libc::SIGINT, libc::SIGQUIT] {
+                // SAFETY: signal(2) may be called between fork and exec, and sets nothing but this process's disposition.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            Ok(())
+        };
+        // SAFETY: the closure makes only calls that are safe between fork and exec.
+        unsafe { command.pre_exec(listens) };
         command
     }
 }

@@ -82,6 +82,7 @@ fn open_lock(path: &Path) -> Result<File, VmError> {
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
+    pub(super) losses: Losses,
     path: PathBuf,
     identity: (u64, i64, i64),
 }
@@ -110,15 +111,12 @@ impl Socket {
             let source = io::Error::new(io::ErrorKind::AddrInUse, format!("{what} is in its place"));
             return Err(VmError::Io { operation: "bind the control socket", path: path.to_owned(), source });
         }
+        // Before there is anything to lose: a file that is removed the moment it is bound is noticed too.
+        let losses = Losses(Some(Watch::removal(path)?));
         let listener = UnixListener::bind(path).io("bind", path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).io("protect", path)?;
         let identity = identity(path).io("read", path)?;
-        Ok(Socket { listener, path: path.to_owned(), identity })
-    }
-
-    /// Wakes when the socket's file may have gone.
-    pub(super) fn losses(&self) -> Result<Losses, VmError> {
-        Watch::removal(&self.path).map(Some).map(Losses)
+        Ok(Socket { listener, losses, path: path.to_owned(), identity })
     }
 
     /// Binds anew if the file is gone.
@@ -135,6 +133,7 @@ impl Socket {
 }
 
 /// News of the control socket's file.
+#[derive(Debug)]
 pub(super) struct Losses(Option<Watch>);
 
 impl Losses {
@@ -257,12 +256,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("user/host/vm/control-1");
         let mut socket = Socket::bind(&path).unwrap();
-        let mut losses = socket.losses().unwrap();
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
-        losses.changed().await;
+        socket.losses.changed().await;
         socket.restore().unwrap();
         std::os::unix::net::UnixStream::connect(&path).unwrap();
+        // The one that was bound anew is watched from its first moment, too.
         fs::remove_file(&path).unwrap();
+        socket.losses.changed().await;
         let foreign = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let error = socket.restore().unwrap_err();
         assert!(matches!(&error, VmError::Io { path: named, .. } if *named == path), "{error}");

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     StopOptions, StopReport, StopStep,
     control::{self, Control},
-    files::{Losses, VmLock},
+    files::VmLock,
     leave::leave,
     snapshots::Snapshots,
     start::{SECOND_LOOK, Started},
@@ -45,8 +45,9 @@ use crate::{
 /// times the worst that was seen.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
-/// The database says at once when it changes; this is for file systems on which such notices get lost.
-const REGISTRY_SAFETY_NET: Duration = Duration::from_secs(30);
+/// The registry and the control socket say at once when they change; this is for file systems on which such notices get
+/// lost.
+const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// Why a hypervisor with a limit on its memory was killed.
 const OUT_OF_MEMORY: &str = "the kernel killed it: it went over its limit of memory";
@@ -103,13 +104,13 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
     let mut boot = Box::pin(boot);
     let mut booting = true;
     let pidfd = watch(&started.hypervisor)?;
-    let mut socket_losses = started.socket.losses()?;
     let owner = started.owner.as_ref().map(watch).transpose()?;
     let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
     let mut interrupt = signal(SignalKind::interrupt()).io("watch signals of", Path::new("/proc/self"))?;
     let mut registry_changes = crate::watch::Watch::new(&started.paths.registry())?;
     let (mut watching, mut owned) = (true, true);
-    let mut safety_net = Instant::now() + REGISTRY_SAFETY_NET;
+    // At once for the first time: the VM could be seen running, and be asked to stop, before there was a watch.
+    let mut safety_net = Instant::now();
     let mut events = std::mem::replace(&mut started.qmp_events, mpsc::channel(1).1);
     let mut this = Loop { started, agent, ended, ladder: None, waiting: Vec::new(), shutdown: None };
     let reason = loop {
@@ -127,7 +128,7 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
                 owned = false;
                 this.stop_now(EndReason::OwnerDied, &ended_state);
             }
-            () = socket_losses.changed() => this.restore_socket(&mut socket_losses),
+            () = this.started.socket.losses.changed() => this.restore_socket(),
             _ = terminate.recv() => this.stop_now(EndReason::Requested, &ended_state),
             _ = interrupt.recv() => this.stop_now(EndReason::Requested, &ended_state),
             changed = registry_changes.changed(), if watching => {
@@ -136,8 +137,9 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
                 safety_net = Instant::now() + SECOND_LOOK;
             }
             () = sleep_until(safety_net) => {
-                safety_net = Instant::now() + REGISTRY_SAFETY_NET;
+                safety_net = Instant::now() + SAFETY_NET;
                 this.look_at_registry(&ended_state);
+                this.restore_socket();
             }
         }
     };
@@ -254,11 +256,9 @@ impl Loop {
     }
 
     /// Somebody has removed the control socket: it is bound anew, unless something else is in its place.
-    fn restore_socket(&mut self, losses: &mut Losses) {
-        let restored = self.started.socket.restore().and_then(|()| self.started.socket.losses());
-        match restored {
-            Ok(watch) => *losses = watch,
-            Err(error) => tracing::warn!("the control socket is lost, the VM runs on: {error}"),
+    fn restore_socket(&mut self) {
+        if let Err(error) = self.started.socket.restore() {
+            tracing::warn!("the control socket is lost, the VM runs on: {error}");
         }
     }
 

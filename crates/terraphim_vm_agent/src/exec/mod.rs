@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use crate::{
     agent::Agent,
     body::{self, Gone},
+    users::User,
     view::Namespace,
 };
 use input::{Input, InputEnd};
@@ -57,11 +58,12 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
         Ok(view) => view,
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
-    let return_files = (request.return_files.clone(), request.user.clone(), view.clone());
-    let process = match start(&agent, request, view, &mut reply).await {
+    let return_files = request.return_files.clone();
+    let process = match start(&agent, request, view.clone(), &mut reply).await {
         Ok(process) => process,
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
+    let return_files = (return_files, process.user.clone(), view);
     let (exited, remains) = run(process, &mut input, &mut reply).await;
     match exited {
         Ok(exited) => finish(&agent, reply, return_files, exited).await,
@@ -72,7 +74,7 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
     remains.put_away(agent.groups.as_deref());
 }
 
-type ReturnFiles = (Vec<String>, Option<String>, Option<Namespace>);
+type ReturnFiles = (Vec<String>, User, Option<Namespace>);
 
 fn find_view(agent: &Agent, request: &ExecRequest) -> Result<Option<Namespace>, ExecFailed> {
     let Some(name) = &request.view else { return Ok(None) };

@@ -110,28 +110,46 @@ pub(super) fn write_files(seat: &mut Seat, user: &User, files: &[FileWrite]) -> 
     let written = seat
         .act_as(user)
         .map_err(|error| format!("cannot act as user `{}`: {error}", user.name))
-        .and_then(|()| files.iter().try_for_each(write_file));
+        .and_then(|()| seat.without_mask(|mask| files.iter().try_for_each(|file| write_file(file, mask))));
     seat.act_as_root()
         .map_err(|error| failed(ExecFailure::Resources, format!("cannot act as root: {error}")))?;
     written.map_err(|message| failed(ExecFailure::WriteFile, message))
 }
 
-fn write_file(file: &FileWrite) -> Result<(), String> {
+fn write_file(file: &FileWrite, mask: u32) -> Result<(), String> {
     let path = Path::new(&file.path);
     if !path.is_absolute() {
         return Err(format!("cannot write {}: the path is not absolute", file.path));
     }
+    let mode = file.mode & 0o7777;
     let write = || {
-        if let Some(parent) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-        }
-        // Not readable by others before it has its own permissions.
-        let mut open = fs::OpenOptions::new();
-        let mut target = open.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        target.write_all(file.content.as_bytes())?;
-        target.set_permissions(fs::Permissions::from_mode(file.mode & 0o7777))
+        let mut target = match create(path, mode, mask) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+                create(path, mode, mask)?
+            }
+            created => created?,
+        };
+        target.write_all(file.content.as_bytes())
     };
     write().map_err(|error: io::Error| format!("cannot write {}: {error}", file.path))
+}
+
+/// An empty file with these permissions. Every step has six new files, and an emulated guest feels every call: a new file
+/// has its permissions from the start unless the thread's mask may take some away.
+fn create(path: &Path, mode: u32, mask: u32) -> io::Result<fs::File> {
+    let mut open = fs::OpenOptions::new();
+    let (file, is_right) = match open.write(true).create_new(true).mode(mode).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            (fs::OpenOptions::new().write(true).truncate(true).open(path)?, false)
+        }
+        created => (created?, mode & mask == 0),
+    };
+    if !is_right {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use terraphim_vm_protocol::{
     message::FileHeader,
 };
 
-use super::{plan::find_user, reply::Reply};
+use super::reply::Reply;
 use crate::{
     body::{BodyWriter, Gone},
+    users::User,
     view::Namespace,
     worker::{Seat, Workers},
 };
@@ -25,11 +26,11 @@ pub(super) async fn send(
     workers: &Arc<Workers>,
     reply: &mut Reply,
     paths: Vec<String>,
-    user: Option<String>,
+    user: User,
     view: Option<Namespace>,
 ) -> Result<(), Gone> {
     let count = paths.len();
-    let opened = workers.run(move |seat| open_all(seat, &paths, user.as_deref(), view)).await;
+    let opened = workers.run(move |seat| open_all(seat, &paths, &user, view)).await;
     let opened = match opened.map_err(|refusal| refusal.message).and_then(|opened| opened) {
         Ok(opened) => opened,
         Err(message) => (0..count).map(|_| Err(Some(message.clone()))).collect(),
@@ -55,14 +56,13 @@ type Opened = Result<(File, u64), Option<String>>;
 fn open_all(
     seat: &mut Seat,
     paths: &[String],
-    user: Option<&str>,
+    user: &User,
     view: Option<Namespace>,
 ) -> Result<Vec<Opened>, String> {
     if let Some(view) = view {
         seat.enter(&view).map_err(|error| format!("cannot enter the view: {error}"))?;
     }
-    let user = find_user(user).map_err(|failure| failure.message)?;
-    seat.act_as(&user).map_err(|error| format!("cannot act as user `{}`: {error}", user.name))?;
+    seat.act_as(user).map_err(|error| format!("cannot act as user `{}`: {error}", user.name))?;
     Ok(paths.iter().map(|path| open(path)).collect())
 }
 

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     reaper::{Claim, Reaper},
     tree::{Group, Groups, Tree},
+    users::User,
     view::Namespace,
     watch::watch,
     worker::Seat,
@@ -34,6 +35,8 @@ use crate::{
 
 /// A started process and the agent's ends of its streams.
 pub(super) struct Process {
+    /// Whose it is.
+    pub(super) user: User,
     pub(super) pid: i32,
     pub(super) spawn_us: u64,
     pub(super) stdin: Option<OwnedFd>,
@@ -158,7 +161,18 @@ fn launch(
     }
     let tree = Arc::new(Tree::new(pid, group, reaper.clone()));
     let Streams { stdin, outputs, terminal, child: _ } = streams;
-    Ok(Process { pid, spawn_us, stdin, outputs, terminal, tree, pidfd, started, claim })
+    Ok(Process {
+        user: plan.user.clone(),
+        pid,
+        spawn_us,
+        stdin,
+        outputs,
+        terminal,
+        tree,
+        pidfd,
+        started,
+        claim,
+    })
 }
 
 fn micros(since: Instant) -> u64 {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use chrono::Utc;
 use terraphim_github_runner::{
     SessionManagerConfig,
-    engine::{self, EngineError, Layout, Plan, RunInputs, RunReport},
+    engine::{self, EngineError, Layout, Plan, QueuedObserver, RunInputs, RunReport},
     session::{LocalVmProvider, SessionManager},
     store::{NewRun, RunId, RunStore, StoreObserver, StoredConclusion},
     workflow::LocalCommandExecutor,
@@ -206,12 +206,15 @@ async fn run_one(
     let sessions =
         SessionManager::with_provider(Arc::new(provider), sessions_config(request, inputs.parallelism));
     let executor = Arc::new(LocalCommandExecutor::new(context.host.clone()).with_user(Some(user)));
-    let observer = Arc::new(Both(Arc::clone(&recorder), Both(Arc::clone(&learning), live)));
+    let recording = Arc::new(QueuedObserver::new(recorder.clone()));
+    let observer = Arc::new(Both(Arc::clone(&recording), Both(Arc::clone(&learning), live)));
     let cancel = CancellationToken::new();
     let running = engine::run(plan, inputs, &sessions, executor, observer, cancel.clone());
     let ended = until_end(running, &cancel, interrupts, &recorder).await;
     shut_down(&sessions, interrupts).await;
     screen.end().await;
+    recording.settle().await.map_err(|error| Failure::fault(format!("the run was not recorded: {error}")))?;
+    learning.settle().await;
     let told = if ended.is_some() { learning.tell().await } else { Told::default() };
     conclude(context, id, &recorder, ended, told, request, results).await
 }

@@ -1,8 +1,10 @@
 //! What a run learns, and what was learned that concerns it. It warns; it changes nothing.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use terraphim_github_runner::{
-    engine::{RunEvent, RunObserver},
+    engine::{QueuedObserver, RunEvent, RunObserver},
     learning::{
         Learner, LearningObserver, RunFacts,
         insight::{self, Lesson},
@@ -19,7 +21,8 @@ const MAX_LINES: usize = 5;
 
 /// Learns from one run, or does not when that is switched off or cannot be done.
 pub(super) struct Learning {
-    observer: Option<LearningObserver>,
+    observer: Option<Arc<LearningObserver>>,
+    queue: Option<QueuedObserver>,
     workflow: String,
     changed: Vec<String>,
 }
@@ -41,7 +44,7 @@ impl Learning {
         environment: String,
     ) -> Learning {
         let workflow = request.source.path.clone();
-        let none = |workflow| Learning { observer: None, workflow, changed: Vec::new() };
+        let none = |workflow| Learning { observer: None, queue: None, workflow, changed: Vec::new() };
         if !config.learning.enabled {
             return none(workflow);
         }
@@ -65,7 +68,9 @@ impl Learning {
             changed: changed.clone(),
             environment,
         };
-        Learning { observer: Some(LearningObserver::new(learner, facts)), workflow, changed }
+        let observer = Arc::new(LearningObserver::new(learner, facts));
+        let queue = Some(QueuedObserver::new(observer.clone()));
+        Learning { observer: Some(observer), queue, workflow, changed }
     }
 
     /// Says what is to be expected.
@@ -77,7 +82,15 @@ impl Learning {
         }
     }
 
-    /// What this run is to be told, once it is over.
+    /// Learns from everything that happened so far, and from nothing that comes.
+    pub(super) async fn settle(&self) {
+        let Some(queue) = &self.queue else { return };
+        if let Err(error) = queue.settle().await {
+            output::warning(&format!("not everything was learned from this run: {error}"));
+        }
+    }
+
+    /// What this run is to be told, once it is over and [settled](Learning::settle).
     pub(super) async fn tell(&self) -> Told {
         let Some(observer) = &self.observer else { return Told::default() };
         if let Err(error) = observer.learner().tidy().await {
@@ -115,8 +128,8 @@ impl Told {
 #[async_trait]
 impl RunObserver for Learning {
     async fn observe(&self, event: &RunEvent) {
-        if let Some(observer) = &self.observer {
-            observer.observe(event).await;
+        if let Some(queue) = &self.queue {
+            queue.observe(event).await;
         }
     }
 }

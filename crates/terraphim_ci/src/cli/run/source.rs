@@ -41,7 +41,7 @@ impl Source {
     }
 
     /// Reads it. When a called file is missing, all calls stay unread, and the engine names them.
-    pub(super) fn load(&self) -> Result<Workflow, Vec<Diagnostic>> {
+    pub(crate) fn load(&self) -> Result<Workflow, Vec<Diagnostic>> {
         let mut loader = Loader::default();
         for (uses, text) in &self.called {
             loader.add(uses, text);

@@ -8,11 +8,13 @@ mod var;
 pub(super) use secret::{SecretCommandArgs, main as secret_main};
 pub(super) use var::{VarCommandArgs, main as var_main};
 
+use std::path::PathBuf;
+
 use chrono::Utc;
 use terraphim_github_runner::settings::{Entry, Kind, Name, SettingsError, SettingsScope, SettingsStore};
 use zeroize::Zeroizing;
 
-use super::Global;
+use super::{Global, run::read_values};
 use crate::{
     exit::Exit,
     failure::Failure,
@@ -36,6 +38,20 @@ pub(super) fn failed(error: SettingsError) -> Failure {
 
 fn name(text: &str) -> Result<Name, Failure> {
     Name::new(text).map_err(failed)
+}
+
+/// A setting whose value comes from a file, from standard input, or from the user.
+fn read_one(text: &str, from_file: Option<&PathBuf>) -> Result<Values, Failure> {
+    let name = name(text)?;
+    let value = value::read(name.as_str(), from_file)?;
+    Ok(vec![(name, value)])
+}
+
+/// The settings of a file of NAME=VALUE lines.
+fn read_all(file: Option<&PathBuf>) -> Result<Values, Failure> {
+    let file = file.ok_or_else(|| Failure::usage("give a name, or a file with `--env-file`"))?;
+    let pairs = read_values(file)?.into_iter();
+    pairs.map(|(text, value)| Ok((name(&text)?, Zeroizing::new(value)))).collect()
 }
 
 fn set(global: &Global, kind: Kind, scope: &SettingsScope, values: &Values) -> Result<Exit, Failure> {

@@ -4,14 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use terraphim_github_runner::settings::Kind;
-use zeroize::Zeroizing;
 
-use super::{list, name, remove, scope::ScopeArgs, set, store, value};
+use super::{list, read_all, read_one, remove, scope::ScopeArgs, set, store};
 use crate::{
-    cli::{
-        Global,
-        run::{keep_out_of_core_files, read_values},
-    },
+    cli::{Global, run::keep_out_of_core_files},
     exit::Exit,
     failure::Failure,
 };
@@ -78,17 +74,8 @@ pub(in crate::cli) fn main(args: &SecretCommandArgs, global: &Global) -> Result<
         SecretCommand::Set(args) => {
             let scope = args.scope.scope()?;
             let values = match (&args.name, &args.env_file) {
-                (Some(text), _) => {
-                    let name = name(text)?;
-                    let value = value::read(name.as_str(), args.from_file.as_ref())?;
-                    vec![(name, value)]
-                }
-                (None, Some(file)) => {
-                    let pairs = read_values(file)?.into_iter();
-                    let pairs = pairs.map(|(text, value)| Ok((name(&text)?, Zeroizing::new(value))));
-                    pairs.collect::<Result<_, Failure>>()?
-                }
-                (None, None) => return Err(Failure::usage("give a name, or a file with `--env-file`")),
+                (Some(text), _) => read_one(text, args.from_file.as_ref())?,
+                (None, file) => read_all(file.as_ref())?,
             };
             set(global, Kind::Secret, &scope, &values)
         }

@@ -6,13 +6,8 @@ use clap::{Args, Subcommand};
 use terraphim_github_runner::settings::Kind;
 use zeroize::Zeroizing;
 
-use super::{failed, list, name, nothing, remove, scope::ScopeArgs, set, store, value};
-use crate::{
-    cli::{Global, run::read_values},
-    exit::Exit,
-    failure::Failure,
-    output,
-};
+use super::{failed, list, name, nothing, read_all, read_one, remove, scope::ScopeArgs, set, store};
+use crate::{cli::Global, exit::Exit, failure::Failure, output};
 
 #[derive(Debug, Args)]
 #[command(
@@ -82,17 +77,8 @@ pub(in crate::cli) fn main(args: &VarCommandArgs, global: &Global) -> Result<Exi
             let scope = args.scope.scope()?;
             let values = match (&args.name, &args.value, &args.env_file) {
                 (Some(text), Some(value), _) => vec![(name(text)?, Zeroizing::new(value.clone()))],
-                (Some(text), None, _) => {
-                    let name = name(text)?;
-                    let value = value::read(name.as_str(), args.from_file.as_ref())?;
-                    vec![(name, value)]
-                }
-                (None, _, Some(file)) => {
-                    let pairs = read_values(file)?.into_iter();
-                    let pairs = pairs.map(|(text, value)| Ok((name(&text)?, Zeroizing::new(value))));
-                    pairs.collect::<Result<_, Failure>>()?
-                }
-                (None, _, None) => return Err(Failure::usage("give a name, or a file with `--env-file`")),
+                (Some(text), None, _) => read_one(text, args.from_file.as_ref())?,
+                (None, _, file) => read_all(file.as_ref())?,
             };
             set(global, Kind::Variable, &scope, &values)
         }

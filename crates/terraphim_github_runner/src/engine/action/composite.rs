@@ -66,13 +66,7 @@ impl Job {
                 }
             }
             all.outputs = self.composite_outputs(frame, loaded, &mut all).await?;
-            let level = std::mem::replace(&mut self.level, outer);
-            let Some(composite) = level.composite else { return Ok(all) };
-            all.outcome = composite.status;
-            if !level.posts.is_empty() {
-                self.register_steps(step, Waiting { composite, steps: level.steps, posts: level.posts });
-            }
-            Ok(all)
+            Ok(self.leave_composite(step, outer, all))
         })
     }
 
@@ -97,14 +91,20 @@ impl Job {
                 self.note(attempt.conclusion());
                 add(&mut all, attempt.end);
             }
-            let level = std::mem::replace(&mut self.level, outer);
-            let Some(composite) = level.composite else { return Ok(all) };
+            Ok(self.leave_composite(step, outer, all))
+        })
+    }
+
+    /// The level outside is the current one again; what the steps inside have still to do is noted for the end of the job.
+    fn leave_composite(&mut self, step: &PlannedStep, outer: Level, mut all: WorkEnd) -> WorkEnd {
+        let level = std::mem::replace(&mut self.level, outer);
+        if let Some(composite) = level.composite {
             all.outcome = composite.status;
             if !level.posts.is_empty() {
                 self.register_steps(step, Waiting { composite, steps: level.steps, posts: level.posts });
             }
-            Ok(all)
-        })
+        }
+        all
     }
 
     /// What the steps of a composite action do after all steps of the job, last first.

@@ -107,7 +107,8 @@ fn word(word: &str) -> Option<TestOutcome> {
 #[derive(Default)]
 struct JavaScript {
     file: String,
-    has_marks: bool,
+    /// With marks for what failed, the bullets only repeat them.
+    has_failed_mark: bool,
     bullets: Vec<String>,
 }
 
@@ -124,7 +125,8 @@ impl JavaScript {
         for (mark, outcome) in marks {
             // `tci` itself and many others use these signs; below a file of tests they are tests.
             if let Some(name) = line.strip_prefix(mark).filter(|_| !self.file.is_empty()) {
-                self.has_marks = true;
+                // Others print `✓` too, so one of those does not say that failures have marks.
+                self.has_failed_mark |= outcome == Failed;
                 found.add(&format!("{} › {}", self.file, without_time(name)), outcome);
                 return;
             }
@@ -135,7 +137,7 @@ impl JavaScript {
     }
 
     fn end(self, found: &mut Found) {
-        if !self.has_marks {
+        if !self.has_failed_mark {
             for name in self.bullets {
                 found.add(&name, Failed);
             }

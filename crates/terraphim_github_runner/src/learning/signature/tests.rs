@@ -268,7 +268,7 @@ mod mutations {
         decorated.collect()
     }
 
-    const TEMPLATES: [&str; 12] = [
+    const TEMPLATES: [&str; 20] = [
         "error[E0432]: unresolved import `serde`\n --> {dir}/src/main.rs:{n}:5\nerror: aborting due to {n} previous errors",
         "running 2 tests\ntest net::reconnects ... FAILED\ntest result: FAILED. {n} passed; 1 failed; finished in {n}.12s",
         "/usr/bin/ld: {tmp}/cc.o: in function `main':\na.c:(.text+0x{hash}): undefined reference to `frob'\ncollect2: error: ld returned 1 exit status",
@@ -281,6 +281,14 @@ mod mutations {
         "Error: Cannot find module 'express'\nRequire stack:\n- {dir}/index.js",
         "error: lost connection {n} to 0x{hash} after {n} ms\nsee {tmp}/log",
         "fatal: bad object {hash}\nwhile reading {dir}/pack-{hash}.idx",
+        "FAIL src/a.test.js ({n}.5 s)\n  ● Maths › divides\n    expect(received).toBe(expected)\n    at {dir}/a.test.js:{n}:{n}",
+        "Exception in thread \"main\" java.lang.RuntimeException: lost {n}\n\tat A.main(A.java:{n})",
+        "[ERROR] {dir}/src/main/java/A.java:[{n},5] cannot find symbol\n[INFO] BUILD FAILURE",
+        "make: *** No rule to make target 'all'.  Stop.\nafter {n} s",
+        "Killed\nfatal: Out of memory: Killed process {n} (cc1plus)",
+        "tar: {dir}/x: Cannot write: No space left on device\ntar: Exiting with failure status due to previous errors",
+        "npm error code E429\nnpm error 429 Too Many Requests - GET https://x.org/{hash}\nafter {n} ms",
+        "error: test timed out after {n} s\nsee {tmp}/log",
     ];
 
     #[test]

@@ -1,0 +1,247 @@
+//! `tci fix`: a proposal for the workflow file of a failed run.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+    time::Duration,
+};
+
+use clap::Args;
+use serde_json::json;
+use similar::TextDiff;
+use terraphim_actions::workflow::{StepKind, Workflow};
+use terraphim_github_runner::{
+    fix::{FailedStep, NoProposal, Proposal, propose},
+    learning::{Learner, model::LessonState, signature::FailureSignature},
+    llm::fix::{self as model, FixRequest},
+    store::{
+        JobRecord, RunDetail, RunId, RunStore, StepRecord, StoreError, StoredConclusion, TIMESTAMP_WIDTH,
+    },
+};
+
+use super::{Global, llm, run::request::Request, small_runtime};
+use crate::{
+    exit::Exit,
+    failure::{Context as _, Failure},
+    output::{self, one_line},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints a change of the workflow file as a diff, made by fixed rules from the log of the first step that failed: a limit that was \
+too short, a program that is missing, a script that may not be executed, a network that failed. Nothing is changed unless \
+`--apply` says so.
+
+With `--llm` the configured language model proposes the change (`tci new --help`). It gets the workflow file, the end of the \
+failed step's log, and what was learned of such failures. What it writes has to pass the checker; nothing of it is run.
+
+Exit codes:
+  0    a proposal was printed, or applied
+  1    nothing to propose: why stands on standard error
+  2    there is no such run, it did not fail, or the file is not as it was when it ran; no language model is configured
+  3    the language model did not answer
+
+Examples:
+  tci fix 12
+  tci fix 12 | git apply
+  tci fix 12 --apply && tci run
+  tci fix 12 --llm")]
+pub(crate) struct FixArgs {
+    /// The run's number.
+    run: RunId,
+    /// Change the file.
+    #[arg(long)]
+    apply: bool,
+    /// Have the configured language model propose the change.
+    #[arg(long)]
+    llm: bool,
+    /// Print the proposal as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The end of a log tells the cause.
+const LOG_BYTES: u64 = 256 * 1024;
+
+/// More lessons are not about this failure.
+const MAX_LESSONS: usize = 3;
+
+pub(crate) fn main(args: &FixArgs, global: &Global) -> Result<Exit, Failure> {
+    small_runtime()?.block_on(fix(args, global))
+}
+
+async fn fix(args: &FixArgs, global: &Global) -> Result<Exit, Failure> {
+    let store = RunStore::open_to_read(global.paths()?.data()).await?;
+    let store = store.ok_or(StoreError::NotFound(args.run))?;
+    let detail = store.detail(args.run).await?;
+    let request: Request = serde_json::from_value(store.request(args.run).await?)
+        .context(format!("cannot read what run {} was asked to do", args.run))?;
+    let (job, step) = failed_step(&detail)?;
+    let log = log_of(&store.files(args.run).log(job.number), step)?;
+    let workflow = request.source.load().map_err(|_| {
+        Failure::usage("the recorded workflow file is not valid for this version")
+            .hint("`tci check` says why")
+    })?;
+    let failed = FailedStep {
+        job: job.key.split('.').next().unwrap_or(&job.key),
+        number: usize::try_from(step.number).unwrap_or(usize::MAX),
+        log: &log,
+        exit_code: step.exit_code.and_then(|code| i32::try_from(code).ok()),
+        limit: limit_of(job, step),
+    };
+    let about = format!("job `{}`, step {} ({})", job.key, step.number, one_line(&step.name));
+    let proposal = if args.llm {
+        by_model(&about, &failed, &workflow, &request, store, global).await?
+    } else {
+        match propose(&workflow, &request.source.text, &failed) {
+            Ok(proposal) => proposal,
+            Err(why) => return nothing(args, &about, &why),
+        }
+    };
+    if args.apply {
+        apply(&request.root.join(&request.source.path), &request.source.text, &proposal.workflow)?;
+    }
+    tell(args, &about, &request.source.path, &request.source.text, &proposal)
+}
+
+/// What the configured language model proposes.
+async fn by_model(
+    about: &str,
+    failed: &FailedStep<'_>,
+    old: &Workflow,
+    request: &Request,
+    store: RunStore,
+    global: &Global,
+) -> Result<Proposal, Failure> {
+    let repository = &request.repository.full_name;
+    let client = llm::client(&request.root, repository, global)?;
+    let signature = FailureSignature::with_exit(failed.log, failed.exit_code);
+    let cause = format!("{} ({})", signature.cause, signature.text);
+    let mut known =
+        format!("{about}\nexit code: {:?}\nlimit: {:?}\ncause: {cause}\n", failed.exit_code, failed.limit);
+    if store.learned_repositories().await?.contains(repository) {
+        let insights = Learner::open_to_read(store, repository).await?.insights().await;
+        let active = insights.lessons.iter().filter(|lesson| lesson.state == LessonState::Active);
+        known.extend(active.take(MAX_LESSONS).map(|lesson| format!("learned: {lesson}\n")));
+    }
+    let asked = FixRequest { workflow: &request.source.text, about: &known, log: failed.log };
+    let made = model::propose(&client, &asked, &llm::progress()).await;
+    llm::end_progress();
+    let made = made.map_err(llm::failed)?;
+    llm::tell(&made.model, &made.usage, &made.notes);
+    let new = Workflow::parse(&made.workflow, "workflow.yml")
+        .map_err(|_| Failure::fault("the checker took it once"))?;
+    let used = uses(old);
+    let adds = uses(&new)
+        .into_iter()
+        .filter(|one| !used.contains(one))
+        .map(|one| format!("uses {}", one_line(&one)));
+    let change =
+        format!("a language model ({}) wrote this; it passes the checker and was not run", made.model);
+    Ok(Proposal { cause, change, adds: adds.collect(), workflow: made.workflow })
+}
+
+/// The actions of a file.
+fn uses(workflow: &Workflow) -> BTreeSet<String> {
+    let steps = workflow.jobs.values().flat_map(|job| &job.steps);
+    steps
+        .filter_map(|step| match &step.kind {
+            StepKind::Uses { uses, .. } => Some(uses.to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn nothing(args: &FixArgs, about: &str, why: &NoProposal) -> Result<Exit, Failure> {
+    if args.json {
+        output::json(&json!({ "proposal": null, "why": why.to_string() }))?;
+    } else {
+        output::note(&format!("nothing to propose for {about}: {}", one_line(&why.to_string())));
+    }
+    Ok(Exit::WorkflowFailed)
+}
+
+fn tell(args: &FixArgs, about: &str, path: &str, old: &str, proposal: &Proposal) -> Result<Exit, Failure> {
+    let (from, to) = (format!("a/{path}"), format!("b/{path}"));
+    let diff = TextDiff::from_lines(old, &proposal.workflow);
+    let diff = diff.unified_diff().header(&from, &to).to_string();
+    if args.json {
+        output::json(&json!({ "proposal": proposal, "diff": diff, "applied": args.apply }))?;
+        return Ok(Exit::Success);
+    }
+    output::note(&format!("{about}: {}", one_line(&proposal.cause)));
+    output::note(&format!("proposal: {}", one_line(&proposal.change)));
+    for adds in &proposal.adds {
+        output::warning(&format!("the workflow then {adds}"));
+    }
+    output::data(&diff)?;
+    if args.apply {
+        output::note(&format!("{path} is changed"));
+    }
+    Ok(Exit::Success)
+}
+
+/// The first step that failed and counts.
+fn failed_step(detail: &RunDetail) -> Result<(&JobRecord, &StepRecord), Failure> {
+    let is_bad = |conclusion| conclusion == Some(StoredConclusion::Failure);
+    let found = detail.jobs.iter().filter(|job| is_bad(job.outcome)).find_map(|job| {
+        let step = job.steps.iter().find(|step| is_bad(step.conclusion))?;
+        Some((job, step))
+    });
+    found.ok_or_else(|| {
+        let id = detail.run.id;
+        Failure::usage(format!("no step of run {id} failed"))
+            .hint(format!("`tci runs show {id}` shows how it ended"))
+    })
+}
+
+/// The engine says so in an annotation when a step's own limit ended it.
+fn limit_of(job: &JobRecord, step: &StepRecord) -> Option<Duration> {
+    let was_stopped = job.annotations.iter().any(|one| {
+        one.step == Some(step.number) && one.message.starts_with("The step ran longer than its limit")
+    });
+    let took = step.finished_at_ms?.checked_sub(step.started_at_ms)?;
+    was_stopped.then(|| Duration::from_millis(u64::try_from(took).unwrap_or(0)))
+}
+
+/// What a step wrote, without the times before the lines.
+fn log_of(path: &Path, step: &StepRecord) -> Result<String, Failure> {
+    let end = step.log_end.unwrap_or(u64::MAX);
+    let read = || {
+        let mut file = File::open(path)?;
+        let end = end.min(file.metadata()?.len());
+        let start = step.log_start.max(end.saturating_sub(LOG_BYTES));
+        file.seek(SeekFrom::Start(start))?;
+        let mut text = Vec::new();
+        file.take(end.saturating_sub(start)).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error| Failure::io("read", path, error))?;
+    let text = String::from_utf8_lossy(&text);
+    let line = |line: &str| line.get(TIMESTAMP_WIDTH..).unwrap_or("").to_owned() + "\n";
+    Ok(text.lines().map(line).collect())
+}
+
+/// Changes the file if it is as it was when it ran, all of it or nothing.
+fn apply(path: &Path, old: &str, new: &str) -> Result<(), Failure> {
+    let failed = |operation, error| Failure::io(operation, path, error).ending(Exit::Usage);
+    let now = fs::read_to_string(path).map_err(|error| failed("read", error))?;
+    if now != old {
+        return Err(Failure::usage(format!("{} is not as it was when it ran", path.display()))
+            .hint("run it again, or take the diff by hand"));
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.new", std::process::id()));
+    let aside = Path::new(&aside);
+    let kept = fs::metadata(path).and_then(|found| {
+        fs::write(aside, new)?;
+        fs::set_permissions(aside, found.permissions())?;
+        fs::rename(aside, path)
+    });
+    kept.map_err(|error| {
+        let _ = fs::remove_file(aside);
+        failed("write", error)
+    })
+}

@@ -1,0 +1,108 @@
+//! An observer that a run does not wait for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle},
+};
+
+use super::event::{RunEvent, RunObserver};
+
+/// Events that wait to be told; when so many wait, the run waits too. Output comes in pieces of at most some 64 KiB.
+const MAX_WAITING: usize = 64;
+
+/// Tells another observer every event in its order from a task of its own, so that a step does not wait until what was
+/// before it is on the disk.
+#[derive(Debug)]
+pub struct QueuedObserver {
+    /// Held for a look only. Empty once [settled](QueuedObserver::settle).
+    queue: Mutex<Option<Queue>>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    sender: mpsc::Sender<RunEvent>,
+    worker: JoinHandle<()>,
+}
+
+impl QueuedObserver {
+    /// Begins to tell `observer`. Must be called within a runtime.
+    #[must_use]
+    pub fn new(observer: Arc<dyn RunObserver>) -> QueuedObserver {
+        let (sender, mut receiver) = mpsc::channel(MAX_WAITING);
+        let worker = tokio::spawn(async move {
+            while let Some(event) = receiver.recv().await {
+                observer.observe(&event).await;
+            }
+        });
+        QueuedObserver { queue: Mutex::new(Some(Queue { sender, worker })) }
+    }
+
+    /// Returns when everything that happened was told; what happens later is not. May be called again.
+    ///
+    /// # Errors
+    /// The observer panicked: it may not know everything.
+    pub async fn settle(&self) -> Result<(), JoinError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Queue { sender, worker }) = queue else { return Ok(()) };
+        drop(sender);
+        worker.await
+    }
+}
+
+#[async_trait]
+impl RunObserver for QueuedObserver {
+    async fn observe(&self, event: &RunEvent) {
+        let sender = {
+            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.as_ref().map(|queue| queue.sender.clone())
+        };
+        if let Some(sender) = sender {
+            // Only a worker that panicked does not take it, which `settle` tells.
+            let _ = sender.send(event.clone()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::JobKey;
+    use chrono::Utc;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl RunObserver for Seen {
+        async fn observe(&self, event: &RunEvent) {
+            let RunEvent::Notice { message, .. } = event else { panic!("another event") };
+            tokio::task::yield_now().await;
+            self.0.lock().unwrap().push(message.clone());
+        }
+    }
+
+    fn notice(message: String) -> RunEvent {
+        RunEvent::Notice { message, at: Utc::now() }
+    }
+
+    #[tokio::test]
+    async fn everything_is_told_in_order_and_a_panic_is_no_secret() {
+        let seen = Arc::new(Seen::default());
+        let queued = QueuedObserver::new(seen.clone());
+        for n in 0..3 * MAX_WAITING {
+            queued.observe(&notice(n.to_string())).await;
+        }
+        queued.settle().await.unwrap();
+        queued.settle().await.unwrap();
+        queued.observe(&notice("late".to_owned())).await;
+        let told = seen.0.lock().unwrap().clone();
+        assert_eq!(told, (0..3 * MAX_WAITING).map(|n| n.to_string()).collect::<Vec<_>>());
+
+        let queued = QueuedObserver::new(seen);
+        queued.observe(&RunEvent::GroupEnd { job: JobKey::new("a", None), step: 1, at: Utc::now() }).await;
+        assert!(queued.settle().await.unwrap_err().is_panic());
+    }
+}
