@@ -2,7 +2,7 @@
 //! come on top of both (see the command line).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -251,7 +251,7 @@ impl Config {
     pub(crate) fn labels(&self, default: &str) -> VmTypes {
         let own = self.vm_types.keys().map(|name| (name.to_lowercase(), name.clone()));
         let labels = own.chain(self.runs_on.clone()).collect();
-        VmTypes { default: default.to_owned(), labels }
+        VmTypes { default: default.to_owned(), labels, engines: BTreeSet::new() }
     }
 }
 

@@ -203,7 +203,19 @@ pub fn minutes(template: &Template, scope: &Scope<'_>) -> Result<i32, TemplateEr
 /// # Errors
 /// If an expression cannot be evaluated or gives something else.
 pub fn container(template: &Template, scope: &Scope<'_>) -> Result<Option<Container>, TemplateError> {
+    if has_no_image(template, scope)? {
+        return Ok(None);
+    }
     Ok(read_container(&template.resolve_as("container", scope)?))
+}
+
+/// Whether the image is an expression that yields nothing: the way to say that there is to be no container. A written
+/// image that is empty is refused when the file is read.
+fn has_no_image(template: &Template, scope: &Scope<'_>) -> Result<bool, TemplateError> {
+    match template.get("image").filter(|image| image.has_expression()) {
+        Some(image) => Ok(image.text_value(scope)?.is_empty()),
+        None => Ok(false),
+    }
 }
 
 /// `services`: containers by name; `None` for one whose image is empty, which is left out.
@@ -214,11 +226,20 @@ pub fn services(
     template: &Template,
     scope: &Scope<'_>,
 ) -> Result<IndexMap<String, Option<Container>>, TemplateError> {
-    let resolved = template.resolve_as("services", scope)?;
-    let entries = resolved.entries().iter();
-    Ok(entries
-        .map(|(name, value)| (name.as_str().unwrap_or_default().to_owned(), read_container(value)))
-        .collect())
+    let name = |name: &Template| name.as_str().unwrap_or_default().to_owned();
+    if template.has_expression() && template.entries().is_empty() {
+        let resolved = template.resolve_as("services", scope)?;
+        let services = resolved.entries().iter();
+        return Ok(services.map(|(key, value)| (name(key), read_container(value))).collect());
+    }
+    let mut services = IndexMap::new();
+    for (key, value) in template.entries() {
+        let is_none = has_no_image(value, scope)?;
+        let key = name(&key.resolve_as("text", scope)?);
+        let service = if is_none { None } else { read_container(&value.resolve_as("service", scope)?) };
+        services.insert(key, service);
+    }
+    Ok(services)
 }
 
 fn read_container(template: &Template) -> Option<Container> {
@@ -312,6 +333,31 @@ mod tests {
             concurrency,
             Concurrency { group: "g".into(), cancel_in_progress: true, queue: Queue::Max }
         );
+    }
+
+    #[test]
+    fn a_container_whose_image_yields_nothing_is_none() {
+        let contexts = contexts(r#"{"inputs": {"image": "a", "none": ""}}"#);
+        let scope = Scope::of(&contexts);
+        for (text, want) in [
+            ("container: ${{ inputs.none }}", false),
+            ("container: {image: '${{ inputs.nosuch }}', options: x}", false),
+            ("container: {image: '${{ inputs.image }}'}", true),
+        ] {
+            let job = job(&format!("    {text}\n"));
+            let found = container(job.container.as_ref().expect("a container"), &scope).expect("valid");
+            assert_eq!(found.is_some(), want, "{text}");
+        }
+        let job = job(
+            "    services:\n      a: {image: '${{ inputs.none }}', ports: [80]}\n      b: {image: '${{ inputs.image }}', \
+             ports: [80]}\n      c: ${{ inputs.image }}\n",
+        );
+        let services = services(job.services.as_ref().expect("services"), &scope).expect("valid");
+        let images: Vec<_> = services
+            .iter()
+            .map(|(name, it)| (name.as_str(), it.as_ref().map(|it| it.image.as_str())))
+            .collect();
+        assert_eq!(images, [("a", None), ("b", Some("a")), ("c", Some("a"))]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ enum ImageCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tci image build\n  tci image build ./my-image.toml")]
 struct BuildArgs {
-    /// The name of a recipe that comes with tci (`debian`, `busybox`), or a recipe file.
+    /// The name of a recipe that comes with tci (`debian`, `debian-docker`, `busybox`), or a recipe file.
     #[arg(default_value = "debian")]
     recipe: String,
     /// Build again with the newest packages.
@@ -121,6 +121,16 @@ pub(crate) fn ensure(host: &Host, name: &str) -> Result<Image, Failure> {
     let built = store.build(&recipe, &progress);
     progress.end();
     Ok(built?)
+}
+
+/// Whether the VMs of an image have a container engine; what the recipe says of one that is not built yet.
+pub(crate) fn has_engine(host: &Host, name: &str) -> Result<bool, Failure> {
+    let engine = match host.images()?.resolve(name) {
+        Ok(image) => image.container_engine,
+        // Whatever is wrong with it is said when a VM is to start from it.
+        Err(_) => Recipe::named(name).ok().and_then(|recipe| recipe.container_engine),
+    };
+    Ok(engine.is_some())
 }
 
 fn ls(store: &ImageStore, args: &LsArgs) -> Result<Exit, Failure> {

@@ -34,7 +34,10 @@ impl<'a> Commons<'a> {
     ) -> Commons<'a> {
         // Without views of their own, jobs would work in each other's files.
         let shares = shared.inputs.isolation == Isolation::Workflow && !shared.executor.capabilities().views;
-        let room = if shares { 1 } else { shared.inputs.parallelism.max(1) };
+        // Ports and paths mean the same to the engine of a VM whichever job it works for.
+        let is_alone = shared.inputs.isolation == Isolation::Workflow
+            && shared.inputs.vm_types.engines.contains(&vm_type);
+        let room = if shares || is_alone { 1 } else { shared.inputs.parallelism.max(1) };
         Commons {
             sessions,
             vm_type,

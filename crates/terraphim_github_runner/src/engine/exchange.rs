@@ -59,12 +59,10 @@ pub(super) struct Written {
 }
 
 impl Exchange {
-    /// New files below the runner's temporary directory.
-    pub(super) fn new(temp: &str, id: Uuid) -> Exchange {
+    /// New files in a directory.
+    pub(super) fn new(directory: &str, id: Uuid) -> Exchange {
         let id = id.simple();
-        let path = |command: FileCommand| {
-            (command, format!("{temp}/_runner_file_commands/{}_{id}", command.property()))
-        };
+        let path = |command: FileCommand| (command, format!("{directory}/{}_{id}", command.property()));
         Exchange {
             paths: [
                 path(FileCommand::Env),

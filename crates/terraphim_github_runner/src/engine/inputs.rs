@@ -1,6 +1,6 @@
 //! What a run is given beside its plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -205,11 +205,13 @@ pub struct VmTypes {
     pub default: String,
     /// Types by label, in lower case.
     pub labels: BTreeMap<String, String>,
+    /// The types whose image has a container engine: `dockerd` and `docker`.
+    pub engines: BTreeSet<String>,
 }
 
 impl Default for VmTypes {
     fn default() -> Self {
-        VmTypes { default: "default".to_owned(), labels: BTreeMap::new() }
+        VmTypes { default: "default".to_owned(), labels: BTreeMap::new(), engines: BTreeSet::new() }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::action::States;
 use super::background::Background;
 use super::clock::{Clock, Interruption};
+use super::container;
 use super::contexts::env_context;
 use super::environment;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
@@ -57,6 +58,8 @@ pub(super) struct Job {
     pub(super) number: usize,
     first: usize,
     pub(super) of: usize,
+    /// How many steps of the engine itself come before all others, and as many after them.
+    own_steps: usize,
     /// How the job goes so far: success, failure or cancelled.
     pub(super) status: Conclusion,
     pub(super) hashes: Hashes,
@@ -67,6 +70,8 @@ pub(super) struct Job {
     /// How its processes reach the services, once something needed them. An async lock: steps that run beside each
     /// other wait for the one that opens them.
     pub(super) access: Arc<Mutex<Option<JobAccess>>>,
+    /// How it is with its containers.
+    pub(super) containers: container::State,
     /// Its steps that run beside the others.
     pub(super) background: Background,
     /// The problem matchers that its steps added.
@@ -114,11 +119,13 @@ impl Job {
             number: 0,
             first: 1,
             of: 0,
+            own_steps: 0,
             status: Conclusion::Success,
             hashes: Hashes::new(),
             has_event_file: false,
             is_workspace_touched: false,
             access: Arc::default(),
+            containers: container::State::None,
             background: Background::new(),
             matchers: KnownMatchers::default(),
             is_branch: false,
@@ -149,11 +156,13 @@ impl Job {
             number: self.number,
             first: self.first,
             of: self.of,
+            own_steps: self.own_steps,
             status: self.status,
             hashes: Hashes::new(),
             has_event_file: self.has_event_file,
             is_workspace_touched: true,
             access: Arc::clone(&self.access),
+            containers: self.containers.clone(),
             background: Background::new(),
             matchers: self.matchers.clone(),
             is_branch: true,
@@ -179,15 +188,41 @@ impl Job {
         self.hide_environment()?;
         self.make_view().await?;
         match self.job_env().await? {
-            Ok(()) => self.all_steps().await?,
-            Err(error) => {
-                self.status = Conclusion::Failure;
-                self.annotate(AnnotationLevel::Error, self.describe(&error)).await;
-            }
+            Ok(()) => self.with_containers().await?,
+            Err(error) => self.fail(self.describe(&error)).await,
         }
+        self.leave_engine().await?;
         let outputs = self.outputs().await?;
         let environment = self.environment_report().await?;
         Ok(self.finish(outputs, environment).await)
+    }
+
+    /// The steps, with the containers that they need around them.
+    async fn with_containers(&mut self) -> Result<()> {
+        let wanted = match self.wanted_containers().await? {
+            Ok(wanted) => wanted,
+            Err(text) => {
+                self.fail(text).await;
+                return Ok(());
+            }
+        };
+        let Some(wanted) = wanted else { return self.all_steps().await };
+        self.own_steps = 1;
+        self.of = self.planned.steps.len() + 2 * self.own_steps;
+        let report = self.initialize_containers(&wanted, 1).await?;
+        self.conclude(None, report).await;
+        self.all_steps().await?;
+        let report = self.stop_containers(self.of).await?;
+        self.conclude(None, report).await;
+        Ok(())
+    }
+
+    /// The job fails with a message.
+    async fn fail(&mut self, text: String) {
+        if self.status == Conclusion::Success {
+            self.status = Conclusion::Failure;
+        }
+        self.annotate(AnnotationLevel::Error, text).await;
     }
 
     /// What actions do before all steps, the steps, and what actions do after them, last first.
@@ -195,9 +230,9 @@ impl Job {
         self.put_actions().await?;
         let planned = Arc::clone(&self.planned);
         let pres: Vec<_> = planned.steps.iter().filter_map(|step| Some((step, self.pre_of(step)?))).collect();
-        self.first = pres.len() + 1;
-        self.of = pres.len() + planned.steps.len();
-        for (number, (step, pre)) in (1..).zip(pres) {
+        self.first = self.own_steps + pres.len() + 1;
+        self.of = self.own_steps + pres.len() + planned.steps.len() + self.own_steps;
+        for (number, (step, pre)) in (self.own_steps + 1..).zip(pres) {
             let report = self.step(step, &Task::Pre(pre), number).await?;
             self.conclude(None, report).await;
         }
@@ -210,7 +245,7 @@ impl Job {
             self.conclude(Some(index), report).await;
         }
         self.end_background().await?;
-        let before = self.of;
+        let before = self.of - self.own_steps;
         self.of += self.level.posts.len();
         for number in before + 1.. {
             let Some(post) = self.level.posts.pop() else { break };
@@ -240,7 +275,7 @@ impl Job {
     }
 
     async fn make_view(&mut self) -> Result<()> {
-        if !self.shared.executor.capabilities().views {
+        if !self.shared.executor.capabilities().views || self.mount_for_engine().await? {
             return Ok(());
         }
         let inputs = &self.shared.inputs;
@@ -281,8 +316,7 @@ impl Job {
                 contexts.insert("inputs", composite.inputs.clone());
             }
         }
-        let job: Object = [("status", Value::str(self.status.name()))].into_iter().collect();
-        contexts.insert("job", job);
+        contexts.insert("job", self.job_context(self.status.name()));
         contexts
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use terraphim_actions::matcher::{self, Found, Matcher, Matchers, Severity};
 use tokio_util::sync::CancellationToken;
 
+use super::container::JobContainer;
 use super::event::{Annotation, AnnotationLevel};
 use super::job::Job;
 use super::place::Place;
@@ -39,7 +40,10 @@ struct GuestFiles {
     shared: Arc<Shared>,
     place: Arc<Place>,
     spec: ProcessSpec,
+    /// As the step knows it.
     workspace: String,
+    /// The container that the steps run in.
+    container: Option<Arc<JobContainer>>,
 }
 
 /// What the matchers say about a line.
@@ -53,9 +57,8 @@ pub(super) struct Seen {
 impl Job {
     /// The matchers for a step that begins.
     pub(super) fn step_matchers(&self) -> StepMatchers {
-        let workspace = self.shared.workspace();
         let argv = vec!["true".to_owned()];
-        let spec = self.spec(argv, &self.env, workspace.clone(), Some(READ_LIMIT));
+        let spec = self.spec(argv, &self.env, "/".to_owned(), Some(READ_LIMIT));
         let mut active = Matchers::default();
         self.matchers.change(|known| known.iter().rev().cloned().for_each(|matcher| active.add(matcher)));
         StepMatchers {
@@ -65,7 +68,8 @@ impl Job {
                 shared: Arc::clone(&self.shared),
                 place: Arc::clone(&self.place),
                 spec,
-                workspace,
+                workspace: self.seen(&self.shared.workspace()),
+                container: self.job_container().cloned(),
             },
         }
     }
@@ -125,6 +129,7 @@ impl GuestFiles {
             absolute if absolute.starts_with('/') => absolute.to_owned(),
             relative => format!("{}/{relative}", self.workspace),
         };
+        let path = self.container.as_ref().map_or_else(|| path.clone(), |it| it.paths.outside(&path));
         let spec = ProcessSpec { return_files: vec![path.clone()], ..self.spec.clone() };
         let executor = &self.shared.executor;
         let never = CancellationToken::new();

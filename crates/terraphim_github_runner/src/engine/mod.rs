@@ -8,6 +8,7 @@
 //! | `planner`, `parallel`, `supported`: files to plans | `run`, `scope`, `call`: the jobs of a run and of the workflows it calls |
 //! | `graph`: which job does what next | `commons`, `place`: VMs and what is put into them |
 //! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `level`, `step`, `background`, `script`, `action`: one job |
+//! | `container`: what is pure in it | `container`: containers in the VM of a job |
 //! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `matchers`, `hash_files`, `around`, `group`, `groups` |
 
 mod action;
@@ -17,6 +18,7 @@ mod call;
 mod clock;
 mod commands;
 mod commons;
+mod container;
 mod contexts;
 mod environment;
 mod error;

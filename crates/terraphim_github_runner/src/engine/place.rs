@@ -1,6 +1,6 @@
 //! A VM with the files of the repository in it, and a job in such a VM.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use chrono::Utc;
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::Nodes;
 use super::commons::Commons;
+use super::container::Daemon;
 use super::event::{Conclusion, JobKey, RunEvent};
 use super::expand::ReadyJob;
 use super::group::{Entry, enter};
@@ -28,6 +29,10 @@ pub(super) struct Place {
     pub(super) has_bash: OnceLock<bool>,
     /// The nodes that the guest has, once someone asked.
     pub(super) nodes: OnceLock<Arc<Nodes>>,
+    /// The container engine, if its image has one.
+    pub(super) daemon: Option<Daemon>,
+    /// The images that were built of actions: by their Dockerfile, or the job and the step that use one of the workspace.
+    pub(super) built: tokio::sync::Mutex<HashMap<String, String>>,
     /// The directories of the actions that are in it.
     pub(super) actions: tokio::sync::Mutex<HashSet<String>>,
 }
@@ -69,8 +74,19 @@ pub(super) async fn open(
         at: Utc::now(),
     };
     shared.observe(&event).await;
+    let daemon = if shared.inputs.vm_types.engines.contains(vm_type) {
+        Some(tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(None),
+            daemon = Daemon::listen(&shared.executor, lease.session(), &shared.inputs.layout) => daemon?,
+        })
+    } else {
+        None
+    };
     let place = Place {
         lease,
+        daemon,
+        built: tokio::sync::Mutex::default(),
         has_bash: OnceLock::new(),
         nodes: OnceLock::new(),
         actions: tokio::sync::Mutex::default(),

@@ -66,6 +66,10 @@ pub struct PlannedJob {
     pub environment: Option<Template>,
     /// `concurrency`.
     pub concurrency: Option<Template>,
+    /// `container`.
+    pub container: Option<Template>,
+    /// `services`.
+    pub services: Option<Template>,
     /// `permissions`, those of the workflow if the job has none.
     pub permissions: Option<Permissions>,
     /// `permissions` gives `id-token: write`.

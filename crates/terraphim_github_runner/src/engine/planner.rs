@@ -87,6 +87,8 @@ fn plan_job(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template
         env: job.env.clone(),
         environment: job.environment.clone(),
         concurrency: job.concurrency.clone(),
+        container: job.container.clone(),
+        services: job.services.clone(),
         permissions: job.permissions.clone(),
         may_request_id_token: job
             .permissions
@@ -170,6 +172,8 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
         env: None,
         environment: None,
         concurrency: None,
+        container: None,
+        services: None,
         permissions: None,
         may_request_id_token: false,
         defaults: Vec::new(),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::clock::Interruption;
 use super::commands::Interpreter;
+use super::container::{Call, Launch, OwnContainer, Site};
 use super::contexts::variables;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::exchange::{Exchange, Written};
@@ -43,6 +44,8 @@ pub(super) struct Program {
     pub(super) env: IndexMap<String, String>,
     /// Whose process it is.
     pub(super) consumer: Consumer,
+    /// The container of its own that it runs in; `argv` are the arguments then.
+    pub(super) container: Option<OwnContainer>,
 }
 
 impl Job {
@@ -50,7 +53,8 @@ impl Job {
     pub(super) async fn run_script(&mut self, frame: &Frame, script: &ScriptRun) -> Result<WorkEnd> {
         self.say_script(frame, &script.run).await;
         let temp = self.shared.inputs.layout.temp();
-        let has_bash = script.shell.is_some() || self.has_bash().await?;
+        // GitHub: in a container it is sh.
+        let has_bash = script.shell.is_some() || (self.job_container().is_none() && self.has_bash().await?);
         let shell = match Shell::resolve(script.shell.as_deref(), has_bash) {
             Ok(shell) => shell,
             Err(error) => return Ok(self.failed(frame, error.to_string()).await),
@@ -58,11 +62,12 @@ impl Job {
         let path = format!("{temp}/{}{}", Uuid::new_v4().simple(), shell.extension);
         let content = shell.script(&script.run);
         let program = Program {
-            argv: shell.argv(&path),
-            directory: join(&self.shared.workspace(), script.directory.as_deref()),
+            argv: shell.argv(&self.seen(&path)),
+            directory: join(&self.seen(&self.shared.workspace()), script.directory.as_deref()),
             files: vec![FileToWrite { path, content, mode: 0o755 }],
             env: IndexMap::new(),
             consumer: Consumer::Script,
+            container: None,
         };
         boxed(|| self.run_program(frame, program)).await
     }
@@ -70,7 +75,15 @@ impl Job {
     /// Runs a program of a step.
     pub(super) async fn run_program(&mut self, frame: &Frame, program: Program) -> Result<WorkEnd> {
         let shared = Arc::clone(&self.shared);
-        let exchange = Exchange::new(&shared.inputs.layout.temp(), Uuid::new_v4());
+        let site = match program.container {
+            Some(own) => Site::Own(Arc::new(own)),
+            None => match self.site() {
+                Ok(site) => site,
+                Err(text) => return Ok(self.failed(frame, text).await),
+            },
+        };
+        let directory = format!("{}/{}", shared.inputs.layout.temp(), site.file_commands());
+        let exchange = Exchange::new(&directory, Uuid::new_v4());
         let mut files = program.files;
         files.extend(exchange.files());
         if !self.has_event_file {
@@ -86,11 +99,18 @@ impl Job {
         if let Some(name) = unusable(&env) {
             return Ok(self.failed(frame, format!("{name:?} cannot be an environment variable")).await);
         }
-        let mut spec = self.spec(program.argv, &env, program.directory, frame.limit());
-        spec.write_files = files;
+        let placed = self.place_at(&site, program.argv, &env, program.directory, frame.limit());
+        let (mut spec, after_stop) = match placed {
+            Ok(placed) => placed,
+            Err(text) => return Ok(self.failed(frame, text).await),
+        };
+        spec.write_files.extend(files);
         spec.return_files = exchange.returned();
         let interpreter = Interpreter::new(allows_unsecure(&env));
-        boxed(|| self.run_step(frame, Some(interpreter), &spec, |files| exchange.read(files))).await
+        let end = boxed(|| {
+            self.run_step(frame, Some(interpreter), &spec, after_stop, |files| exchange.read(files))
+        });
+        end.await
     }
 
     /// Runs a bare command.
@@ -105,7 +125,7 @@ impl Job {
         let directory = join(&self.shared.workspace(), Some(directory));
         let mut spec = self.spec(argv, &frame.env, directory, frame.limit());
         spec.env = frame.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        self.run_step(frame, None, &spec, |_| Written::default()).await
+        self.run_step(frame, None, &spec, Vec::new(), |_| Written::default()).await
     }
 
     /// Tells what is about to run.
@@ -149,12 +169,34 @@ impl Job {
         }
     }
 
+    /// The process of the VM that runs a program where it is to run, and the command that ends what a stopped one may
+    /// have left there. The error is one of the step.
+    fn place_at(
+        &self,
+        site: &Site,
+        argv: Vec<String>,
+        env: &IndexMap<String, String>,
+        directory: String,
+        limit: Option<Duration>,
+    ) -> Result<(ProcessSpec, Vec<String>), String> {
+        let launch = match site {
+            Site::Vm => return Ok((self.spec(argv, env, directory, limit), Vec::new())),
+            Site::Job(container) => container.launch(argv, &directory, env, &self.paths),
+            Site::Own(container) => container.launch(argv, env),
+        };
+        let Launch { argv, env, files, after_stop } = launch.map_err(|error| error.to_string())?;
+        let spec = self.spec(argv, &IndexMap::new(), "/".to_owned(), limit);
+        let user = Some("root".to_owned());
+        Ok((ProcessSpec { env, user, write_files: files, ..spec }, after_stop))
+    }
+
     /// Runs the process of a step, tells what it says, and takes over what it asked for.
     async fn run_step(
         &mut self,
         frame: &Frame,
         interpreter: Option<Interpreter>,
         spec: &ProcessSpec,
+        after_stop: Vec<String>,
         read: impl FnOnce(&[ReturnedFile]) -> Written,
     ) -> Result<WorkEnd> {
         let shared = Arc::clone(&self.shared);
@@ -170,6 +212,9 @@ impl Job {
         let (result, why) = self.watch(spec, &mut output, &frame.holder).await;
         let end = match result {
             Ok(outcome) => {
+                if outcome.stopped.is_some() && !after_stop.is_empty() {
+                    self.ask_at_the_end(Call::of(after_stop)).await?;
+                }
                 self.has_event_file = true;
                 let written = read(&outcome.files);
                 output.drain().await;

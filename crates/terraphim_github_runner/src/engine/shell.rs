@@ -80,7 +80,7 @@ impl Shell {
 }
 
 /// Cuts a command line at blanks. Double quotes keep blanks together; `\"` is a quote.
-fn split(text: &str) -> Option<Vec<String>> {
+pub(super) fn split(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;

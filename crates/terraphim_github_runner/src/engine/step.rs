@@ -193,7 +193,7 @@ impl Job {
         let mut env = self.env.clone();
         let holder = match &self.level.composite {
             Some(composite) => {
-                github.insert("action_path", composite.directory.as_str());
+                github.insert("action_path", self.seen(&composite.directory));
                 github.insert("action_status", composite.status.name());
                 env.extend(composite.env.clone());
                 Arc::clone(&composite.holder)
@@ -305,8 +305,7 @@ impl Job {
 
     fn contexts_when_cancelled(&self, frame: &Frame) -> Object {
         let mut contexts = frame.contexts.clone();
-        let job: Object = [("status", "cancelled")].into_iter().collect();
-        contexts.insert("job", job);
+        contexts.insert("job", self.job_context(Conclusion::Cancelled.name()));
         contexts
     }
 
@@ -352,7 +351,7 @@ impl Job {
     }
 
     pub(super) fn output_place(&self, step: usize) -> Place {
-        Place { job: Some(self.ready.key.clone()), step, workspace: self.shared.workspace() }
+        Place { job: Some(self.ready.key.clone()), step, workspace: self.seen(&self.shared.workspace()) }
     }
 
     async fn is_tolerated(&mut self, step: &PlannedStep, frame: &Frame) -> Result<bool> {

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use terraphim_actions::diagnostic::Diagnostic;
-use terraphim_actions::span::{Span, Spanned};
+use terraphim_actions::span::Span;
 use terraphim_actions::template::Template;
-use terraphim_actions::workflow::{Call, Job, Step, StepKind, Uses, Workflow};
+use terraphim_actions::workflow::{Call, Job, Step, StepKind, Workflow};
 
 /// What is in the file and cannot be executed, in the order of the file.
 pub(super) fn unsupported(workflow: &Workflow) -> Vec<Diagnostic> {
@@ -45,8 +45,6 @@ impl Found<'_> {
         if let Some(call) = &job.call {
             return self.call(call);
         }
-        self.key("container", job.container.as_ref(), "run the steps in the VM itself");
-        self.key("services", job.services.as_ref(), "start what the job needs in a step");
         self.key("snapshot", job.snapshot.as_ref(), "remove it");
         for step in &job.steps {
             self.step(step);
@@ -68,8 +66,11 @@ impl Found<'_> {
     fn step(&mut self, step: &Step) {
         let file = step.condition.file;
         match &step.kind {
-            StepKind::Run { .. } | StepKind::Wait(_) | StepKind::WaitAll | StepKind::Cancel(_) => {}
-            StepKind::Uses { uses, .. } => self.uses(file, uses),
+            StepKind::Run { .. }
+            | StepKind::Uses { .. }
+            | StepKind::Wait(_)
+            | StepKind::WaitAll
+            | StepKind::Cancel(_) => {}
             StepKind::Parallel(steps) => {
                 for inner in steps {
                     match &inner.kind {
@@ -83,13 +84,6 @@ impl Found<'_> {
                     }
                 }
             }
-        }
-    }
-
-    fn uses(&mut self, file: usize, uses: &Spanned<String>) {
-        if let Some(Uses::Docker(_)) = Uses::parse(uses) {
-            let key = format!("uses: {}", uses.value);
-            self.add(file, uses.span, &key, "no image of this version has a container engine");
         }
     }
 }

@@ -75,12 +75,19 @@ impl Build<'_> {
         // Other users may pass through it, as those of the new system will have to, but not look around.
         fs::set_permissions(work.path(), PermissionsExt::from_mode(0o711))
             .io("open to passers-by", work.path())?;
+        let modules = self.recipe.kernel.all_modules.then(|| work.path().join(MODULES));
+        if let Some(modules) = &modules {
+            let source = suite_source(self.recipe, &self.recipe.kernel.suite);
+            let apt = Apt::open(self.cache, &source, self.progress)?;
+            kernel::write_all_modules(&apt, &self.recipe.kernel, modules, self.progress)?;
+        }
         let target = staging.join(ROOTFS);
         let packages = rootfs::build(&Job {
             recipe: self.recipe,
             cache: self.cache,
             work: work.path(),
             target: &target,
+            modules: modules.as_deref(),
             refresh: self.refresh,
             lock: self.lock,
             progress: self.progress,

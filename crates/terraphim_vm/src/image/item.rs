@@ -7,6 +7,7 @@ use super::Digest;
 use super::error::ImageError;
 use super::initrd;
 use super::manifest::{KERNEL, MODULES, Manifest, PackageVersion, ROOTFS, RootfsFormat};
+use super::recipe::ContainerEngine;
 
 /// An image: what a VM starts from. Its files never change.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Image {
     pub rootfs_format: RootfsFormat,
     /// The user in whose name commands run unless told otherwise.
     pub default_user: String,
+    /// The container engine that its guests have.
+    pub container_engine: Option<ContainerEngine>,
     /// The packages of the root file system.
     pub packages: Vec<PackageVersion>,
     /// When it was built.
@@ -56,6 +59,7 @@ impl Image {
             rootfs: directory.join(ROOTFS),
             rootfs_format: content.rootfs_format,
             default_user: content.recipe.user,
+            container_engine: content.recipe.container_engine,
             packages: content.packages,
             built_at: UNIX_EPOCH + Duration::from_secs(built_at),
             size: content.files.values().map(|file| file.size).sum(),

@@ -35,6 +35,6 @@ pub use item::Image;
 pub use kernel::{ModuleError, VmlinuxError};
 pub use manifest::{Content, FileContent, Kernel, Manifest, PackageVersion, RootfsFormat};
 pub use progress::{Progress, Silent};
-pub use recipe::{Base, KernelRecipe, Recipe, RecipeError};
+pub use recipe::{Base, ContainerEngine, KernelRecipe, Recipe, RecipeError};
 pub use scratch::{create_overlay, scratch_base};
 pub use store::{ImageStore, Listed};

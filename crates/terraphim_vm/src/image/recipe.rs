@@ -7,6 +7,8 @@ use thiserror::Error;
 
 /// The image of `tci run`.
 const DEBIAN: &str = include_str!("recipes/debian.toml");
+/// The same with a container engine.
+const DEBIAN_DOCKER: &str = include_str!("recipes/debian-docker.toml");
 /// A small image for tests.
 const BUSYBOX: &str = include_str!("recipes/busybox.toml");
 
@@ -35,6 +37,10 @@ pub struct Recipe {
     /// Shell commands run as root in the finished root file system.
     #[serde(default)]
     pub run: Vec<String>,
+    /// The container engine that its packages install.
+    // Left out of manifests that have none: they were written, and their digests made, before there was this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_engine: Option<ContainerEngine>,
     /// The kernel.
     pub kernel: KernelRecipe,
 }
@@ -49,6 +55,14 @@ pub enum Base {
     Busybox,
 }
 
+/// A program that runs containers in a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContainerEngine {
+    /// `dockerd` and the command `docker`.
+    Docker,
+}
+
 /// Where the kernel comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -57,13 +71,19 @@ pub struct KernelRecipe {
     pub suite: String,
     /// The package; one that only depends on the newest kernel is followed.
     pub package: String,
+    /// All its modules are in the root file system too, where `modprobe` finds them. Without this a guest has those that
+    /// it starts with and no others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_modules: bool,
 }
 
 /// A recipe is wrong.
 #[derive(Debug, Error)]
 pub enum RecipeError {
     /// No recipe has this name.
-    #[error("there is no recipe `{0}`; known are `debian` and `busybox`, or give a TOML file")]
+    #[error(
+        "there is no recipe `{0}`; known are `debian`, `debian-docker` and `busybox`, or give a TOML file"
+    )]
     Unknown(String),
     /// The file cannot be read.
     #[error("cannot read recipe {}", path.display())]
@@ -98,13 +118,14 @@ pub enum RecipeError {
 }
 
 impl Recipe {
-    /// A recipe that comes with this program: `debian` or `busybox`.
+    /// A recipe that comes with this program: `debian`, `debian-docker` or `busybox`.
     ///
     /// # Errors
     /// There is no recipe of this name.
     pub fn named(name: &str) -> Result<Recipe, RecipeError> {
         match name {
             "debian" => Recipe::parse(DEBIAN, Path::new("debian.toml")),
+            "debian-docker" => Recipe::parse(DEBIAN_DOCKER, Path::new("debian-docker.toml")),
             "busybox" => Recipe::parse(BUSYBOX, Path::new("busybox.toml")),
             _ => Err(RecipeError::Unknown(name.to_owned())),
         }
@@ -170,6 +191,10 @@ impl Recipe {
             let rule = "an image with the base `busybox` takes none";
             self.value("packages", &self.packages.join(" "), self.packages.is_empty(), rule)?;
             self.value("run", &self.run.join("; "), self.run.is_empty(), rule)?;
+            let engine = self.container_engine.map_or(String::new(), |engine| format!("{engine:?}"));
+            self.value("container-engine", &engine, engine.is_empty(), rule)?;
+            let all = self.kernel.all_modules;
+            self.value("kernel.all-modules", &all.to_string(), !all, rule)?;
         }
         Ok(())
     }
@@ -238,6 +263,22 @@ mod tests {
         assert_eq!(Recipe::named("debian").unwrap().user, "runner");
         assert_eq!(Recipe::named("busybox").unwrap().user, "root");
         assert!(Recipe::named("plan9").unwrap_err().to_string().contains("`plan9`"));
+    }
+
+    #[test]
+    fn the_image_with_an_engine_has_all_that_the_other_has() {
+        let (plain, docker) = (Recipe::named("debian").unwrap(), Recipe::named("debian-docker").unwrap());
+        let lacks: Vec<_> = plain.packages.iter().filter(|name| !docker.packages.contains(name)).collect();
+        assert_eq!(lacks, Vec::<&String>::new());
+        assert_eq!((plain.container_engine, docker.container_engine), (None, Some(ContainerEngine::Docker)));
+        assert_eq!(plain.kernel, KernelRecipe { all_modules: false, ..docker.kernel });
+        assert!(docker.run.starts_with(&plain.run));
+    }
+
+    #[test]
+    fn keys_that_came_later_do_not_change_older_manifests() {
+        let json = serde_json::to_value(Recipe::named("debian").unwrap()).unwrap();
+        assert!(json.get("container-engine").is_none() && json["kernel"].get("all-modules").is_none());
     }
 
     #[test]

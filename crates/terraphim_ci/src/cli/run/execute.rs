@@ -191,6 +191,11 @@ async fn run_one(
     let id = context.store.create_run(&new, &me, Utc::now().timestamp_millis()).await?;
     let run = context.store.run(id).await?;
     let mut inputs = inputs(request, context, &config, &user)?;
+    for (name, spec) in &specs {
+        if image::has_engine(&context.host, &spec.image)? {
+            inputs.vm_types.engines.insert(name.clone());
+        }
+    }
     inputs.services = Some(context.services.of_run(id.0));
     inputs.run_number = run.run_number.unsigned_abs();
     inputs.run_attempt = run.attempt.unsigned_abs();

@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use terraphim_actions::action::{Action, Runs, input_variable, unexpected_inputs};
 use terraphim_actions::expr::Object;
+use terraphim_actions::workflow::Uses;
 
 use super::load::Loaded;
 use crate::engine::job::Job;
@@ -28,7 +29,13 @@ impl Inputs {
         self.values.iter().map(|(name, value)| (input_variable(name), value.clone()))
     }
 
-    /// The context `inputs` of a composite action: texts, whatever they look like.
+    /// What a step tells a docker action to run instead of what the action says.
+    pub(super) fn of_docker(&self, key: &str) -> Option<String> {
+        let given = self.values.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+        given.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+    }
+
+    /// The context `inputs` of a composite or docker action: texts, whatever they look like.
     pub(super) fn context(&self) -> Object {
         self.values.iter().map(|(name, value)| (name, value.as_str())).collect()
     }
@@ -50,7 +57,11 @@ impl Job {
             },
             None => IndexMap::new(),
         };
-        let warnings = warnings(&loaded.action, &values);
+        // An image by itself declares no inputs; whatever it is given it gets.
+        let warnings = match &planned.uses {
+            Uses::Docker(_) => Vec::new(),
+            _ => warnings(&loaded.action, &values),
+        };
         let is_given = |values: &IndexMap<String, String>, name: &str| {
             values.keys().any(|given| given.to_lowercase() == name.to_lowercase())
         };

@@ -19,7 +19,7 @@ use crate::workflow::ReturnedFile;
 /// The names that the file of an action may have, in the order in which they are looked for.
 pub(super) const NAMES: [&str; 2] = ["action.yml", "action.yaml"];
 /// What makes a directory without such a file an action too.
-const DOCKERFILE: &str = "Dockerfile";
+pub(super) const DOCKERFILE: &str = "Dockerfile";
 
 /// An action that was read.
 #[derive(Debug)]
@@ -65,7 +65,12 @@ impl Job {
                     self.load_from_guest(&directory, path).await
                 }
             },
-            Uses::Docker(_) => Ok(Err(super::docker::no_engine(&planned.text))),
+            Uses::Docker(image) => Ok(Ok(Arc::new(Loaded {
+                action: super::docker::action(format!("docker://{image}")),
+                file: Arc::from(planned.text.as_str()),
+                directory: self.shared.workspace(),
+                origin: None,
+            }))),
             Uses::Remote { .. } => match wanted(&self.shared, &planned.uses) {
                 Some(reference) => self.load_remote(&reference).await,
                 None => Ok(Err(format!("{} is no action that can be read", planned.text))),
@@ -109,8 +114,15 @@ impl Job {
             return Ok(Err(format!("reading {shown} was stopped")));
         }
         let file = NAMES.iter().zip(&outcome.files).find_map(|(name, file)| Some((name, text(file)?)));
+        let has_dockerfile = outcome.files.get(NAMES.len()).is_some_and(|file| file.content.is_some());
         let Some((name, text)) = file else {
-            return Ok(Err(absent(directory, outcome.files.get(NAMES.len()))));
+            if !has_dockerfile {
+                return Ok(Err(absent(directory)));
+            }
+            let file = Arc::from(format!("{}/{DOCKERFILE}", shown.trim_end_matches('/')));
+            let action = super::docker::action(DOCKERFILE.to_owned());
+            let loaded = Loaded { action, file, directory: directory.to_owned(), origin: self.origin() };
+            return Ok(Ok(Arc::new(loaded)));
         };
         let file: Arc<str> = Arc::from(format!("{}/{name}", shown.trim_end_matches('/')));
         Ok(parse(&text, &file).map(|action| {
@@ -129,10 +141,7 @@ fn text(file: &ReturnedFile) -> Option<String> {
     file.content.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
-fn absent(directory: &str, dockerfile: Option<&ReturnedFile>) -> String {
-    if dockerfile.is_some_and(|file| file.content.is_some()) {
-        return super::docker::no_engine(&format!("{directory}/{DOCKERFILE}"));
-    }
+fn absent(directory: &str) -> String {
     format!(
         "there is no action.yml, action.yaml or Dockerfile in {directory}: is the path right, and was the repository \
          checked out there?"

@@ -7,6 +7,7 @@ use terraphim_actions::action::{NodeRuns, NodeVersion};
 
 use super::inputs::Inputs;
 use super::load::Loaded;
+use crate::engine::container::{EXTERNALS, EXTERNALS_INSIDE};
 use crate::engine::event::{AnnotationLevel, Conclusion};
 use crate::engine::job::Job;
 use crate::engine::level::{Holder, boxed};
@@ -37,7 +38,10 @@ pub(super) struct NodeCall<'a> {
 impl Job {
     /// Runs a program of a JavaScript action.
     pub(super) async fn run_node(&mut self, frame: &Frame, call: NodeCall<'_>) -> Result<WorkEnd> {
-        let nodes = self.nodes().await?;
+        let nodes = match self.job_container().is_some() {
+            false => self.nodes().await?,
+            true => self.nodes_for_containers().await?,
+        };
         let Some((major, node)) = choose(call.node.version, &nodes) else {
             return Ok(self.failed(frame, none_of(call.node.version, &nodes, &call.loaded.file)).await);
         };
@@ -49,17 +53,31 @@ impl Job {
         let state = self.states.get(call.path).into_iter().flatten();
         env.extend(state.map(|(name, value)| (format!("STATE_{name}"), value.clone())));
         let program = Program {
-            argv: vec![node.clone(), format!("{}/{}", call.loaded.directory, call.program)],
+            argv: vec![node.clone(), self.seen(&format!("{}/{}", call.loaded.directory, call.program))],
             directory: self.shared.workspace(),
             files: Vec::new(),
             env,
             consumer: Consumer::Action,
+            container: None,
         };
         self.say_script(frame, &format!("uses {} {}", call.loaded.file, call.program)).await;
         let mut end = boxed(|| self.run_program(frame, program)).await?;
         self.states.entry(call.path.to_owned()).or_default().extend(std::mem::take(&mut end.state));
         end.annotations.splice(0..0, said);
         Ok(end)
+    }
+
+    /// The nodes of the guest that run in any container, by their paths there.
+    async fn nodes_for_containers(&mut self) -> Result<Arc<Nodes>> {
+        let list = format!("ls -d {EXTERNALS}/node*/bin/node 2>/dev/null; :");
+        let spec = self.spec(
+            ["sh", "-c", &list].map(str::to_owned).to_vec(),
+            &IndexMap::new(),
+            "/".to_owned(),
+            None,
+        );
+        let (_, text) = self.run_tool(&spec, &Holder::nobody()).await?;
+        Ok(Arc::new(text.lines().filter_map(inside).collect()))
     }
 
     /// The nodes that the guest has.
@@ -89,6 +107,13 @@ fn read(text: &str) -> Nodes {
         Some((version.strip_prefix('v')?.split('.').next()?.parse().ok()?, path.to_owned()))
     };
     text.lines().filter_map(line).collect()
+}
+
+/// Reads a path such as `/opt/tci/externals/node20/bin/node`.
+fn inside(path: &str) -> Option<(u32, String)> {
+    let below = path.strip_prefix(EXTERNALS)?;
+    let major = below.strip_prefix("/node")?.strip_suffix("/bin/node")?.parse().ok()?;
+    Some((major, format!("{EXTERNALS_INSIDE}{below}")))
 }
 
 fn wanted(version: NodeVersion) -> u32 {
@@ -136,6 +161,13 @@ mod tests {
         assert_eq!(path(NodeVersion::Node24, &old), None);
         assert!(none_of(NodeVersion::Node24, &old, "a").contains("has 20 (/usr/bin/node)"));
         assert_eq!(path(NodeVersion::Node20, &read("v24.1.0 /x\nv18.0.0 /y\n")), Some(24));
+    }
+
+    #[test]
+    fn a_node_for_containers_is_named_after_its_version() {
+        let node = inside("/opt/tci/externals/node20/bin/node");
+        assert_eq!(node, Some((20, "/__e/node20/bin/node".to_owned())));
+        assert_eq!(inside("/opt/tci/externals/nodeX/bin/node"), None);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use terraphim_actions::diagnostic::Diagnostic;
 use terraphim_actions::workflow::Uses;
 
 use super::checkout::{is_answered, problems};
-use super::load::{Loaded, parse};
+use super::load::{DOCKERFILE, Loaded, parse};
 use crate::action::{ActionError, ActionReference, ActionStore, Fetched, Manifest, uses_of};
+use crate::engine::container::{lacking, refusal};
 use crate::engine::error::{EngineError, InvalidWorkflow};
 use crate::engine::level::{MAX_DEPTH, Origin};
 use crate::engine::place::Place;
@@ -76,10 +77,13 @@ pub(in crate::engine) async fn prepare<'a>(
     let mut diagnostics = Vec::new();
     let mut seen = HashSet::new();
     let mut notices = Vec::new();
-    for action in jobs.flat_map(|job| &job.steps).filter_map(|step| match &step.work {
-        Work::Action(action) => Some(action),
-        _ => None,
-    }) {
+    let actions = jobs.flat_map(|job| {
+        job.steps.iter().filter_map(move |step| match &step.work {
+            Work::Action(action) => Some((job, action)),
+            _ => None,
+        })
+    });
+    for (job, action) in actions {
         let wrong = problems(shared, action);
         diagnostics.extend(wrong.into_iter().map(|(span, text)| {
             let file = shared.plan.files.get(action.file).cloned().unwrap_or_else(|| Arc::from(""));
@@ -88,6 +92,12 @@ pub(in crate::engine) async fn prepare<'a>(
         let Some(reference) = wanted(shared, &action.uses) else { continue };
         match find(shared, &reference, 1).await {
             Ok(remote) => {
+                if needs_engine(shared, &remote, 1)
+                    && let Some(vm_type) = lacking(shared, job)
+                {
+                    let key = format!("uses: {}", action.text);
+                    diagnostics.push(refusal(shared, (action.file, action.span), &key, &vm_type));
+                }
                 if seen.insert(reference.key()) {
                     notices.push(format!("{reference} is commit {}", remote.fetched.commit));
                 }
@@ -134,12 +144,7 @@ pub(super) fn find<'a>(shared: &'a Shared, reference: &'a ActionReference, depth
                     "composite actions are nested deeper than {MAX_DEPTH} at {reference}"
                 )));
             }
-            match used {
-                Ok(used) => {
-                    find(shared, &used, depth + 1).await.map_err(|error| error.used_by(reference))?;
-                }
-                Err(text) => return Err(Unusable::new(text).used_by(reference)),
-            }
+            find(shared, &used, depth + 1).await.map_err(|error| error.used_by(reference))?;
         }
         Ok(remote)
     })
@@ -149,15 +154,15 @@ async fn read(shared: &Shared, store: &ActionStore, reference: &ActionReference)
     tracing::info!("fetching {reference}");
     let fetched = store.fetch(reference).await?;
     let action = match store.manifest(reference, &fetched).await? {
-        Manifest::File { name, text } => (name, text),
-        Manifest::Dockerfile => return Err(Unusable::new(super::docker::no_engine(&reference.to_string()))),
+        Manifest::File { name, text } => {
+            let file: Arc<str> = Arc::from(format!("{reference}/{name}"));
+            (parse(&text, &file).map_err(Unusable::new)?, file)
+        }
+        Manifest::Dockerfile => {
+            (super::docker::action(DOCKERFILE.to_owned()), Arc::from(format!("{reference}/{DOCKERFILE}")))
+        }
     };
-    let (name, text) = action;
-    let file: Arc<str> = Arc::from(format!("{reference}/{name}"));
-    let action = parse(&text, &file).map_err(Unusable::new)?;
-    if matches!(action.runs, Runs::Docker(_)) {
-        return Err(Unusable::new(super::docker::no_engine(&reference.to_string())));
-    }
+    let (action, file) = action;
     let root = shared.inputs.layout.action_root(&reference.full_name(), &reference.reference);
     let directory =
         if reference.path.is_empty() { root.clone() } else { format!("{root}/{}", reference.path) };
@@ -170,15 +175,25 @@ async fn read(shared: &Shared, store: &ActionStore, reference: &ActionReference)
     Ok(Remote { loaded: Arc::new(loaded), reference: reference.clone(), fetched, root })
 }
 
-/// What a composite action uses of other repositories, or of its own; a text for what can never run.
-fn used_by(shared: &Shared, remote: &Remote) -> Vec<Result<ActionReference, String>> {
+/// What a composite action uses of other repositories, or of its own.
+fn used_by(shared: &Shared, remote: &Remote) -> Vec<ActionReference> {
     uses_of(&remote.loaded.action)
         .filter_map(|uses| match uses {
-            Uses::SameRepository(path) => Some(Ok(ActionReference { path, ..remote.reference.clone() })),
-            Uses::Docker(image) => Some(Err(super::docker::no_engine(&format!("docker://{image}")))),
-            uses => wanted(shared, &uses).map(Ok),
+            Uses::SameRepository(path) => Some(ActionReference { path, ..remote.reference.clone() }),
+            uses => wanted(shared, &uses),
         })
         .collect()
+}
+
+/// Whether an action is a docker action, or uses one.
+fn needs_engine(shared: &Shared, remote: &Remote, depth: usize) -> bool {
+    let uses_docker = || uses_of(&remote.loaded.action).any(|uses| matches!(uses, Uses::Docker(_)));
+    let is_used = |used: ActionReference| {
+        shared.remotes.get(&used).is_some_and(|used| needs_engine(shared, &used, depth + 1))
+    };
+    matches!(remote.loaded.action.runs, Runs::Docker(_))
+        || uses_docker()
+        || (depth <= MAX_DEPTH && used_by(shared, remote).into_iter().any(is_used))
 }
 
 /// Puts an action and those that it uses into the guest, each repository once for each VM.
@@ -200,7 +215,7 @@ pub(super) async fn put(shared: &Shared, place: &Place, remote: &Arc<Remote>) ->
             shared.executor.upload_read_only(place.session(), &remote.root, Box::new(tar)).await?;
             there.insert(remote.root.clone());
         }
-        let used = used_by(shared, &remote).into_iter().flatten();
+        let used = used_by(shared, &remote).into_iter();
         open.extend(used.filter_map(|used| shared.remotes.get(&used)));
     }
     Ok(())

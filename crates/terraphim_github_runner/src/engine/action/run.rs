@@ -7,6 +7,7 @@ use terraphim_actions::workflow::{Condition, Uses};
 
 use super::checkout::is_answered;
 use super::composite::Waiting;
+use super::docker::DockerCall;
 use super::inputs::Inputs;
 use super::load::Loaded;
 use super::node::NodeCall;
@@ -35,8 +36,8 @@ pub(in crate::engine) struct Post {
 
 #[derive(Clone, Debug)]
 enum PostWork {
-    /// A program for node, with the inputs of the main stage.
-    Node { loaded: Arc<Loaded>, inputs: Inputs, program: String },
+    /// A program for node or a container, with the inputs of the main stage.
+    Program { loaded: Arc<Loaded>, inputs: Inputs, program: String },
     /// What the steps of a composite action do.
     Steps(Box<Waiting>),
 }
@@ -106,7 +107,15 @@ impl Job {
         let mut end = match &loaded.action.runs {
             Runs::Node(node) => boxed(|| self.run_main(step, frame, &loaded, node, inputs)).await?,
             Runs::Composite(_) => self.run_composite(step, frame, &loaded, &inputs).await?,
-            Runs::Docker(_) => self.failed(frame, super::docker::no_engine(&loaded.file)).await,
+            Runs::Docker(docker) => {
+                let path = self.path_of(step);
+                if let Some(hook) = &docker.post {
+                    self.register_program(step, &loaded, hook, &inputs);
+                }
+                let entrypoint = inputs.of_docker("entrypoint").or(docker.entrypoint.clone());
+                let call = DockerCall { loaded: &loaded, docker, entrypoint, inputs: &inputs, path: &path };
+                boxed(|| self.run_docker(frame, call)).await?
+            }
         };
         end.annotations.splice(0..0, said);
         Ok(end)
@@ -131,7 +140,7 @@ impl Job {
     /// Notes that a program is to run after all steps. What ran before all steps may have noted it already; the inputs
     /// of the step itself are those that count.
     fn register_program(&mut self, step: &PlannedStep, loaded: &Arc<Loaded>, hook: &Hook, inputs: &Inputs) {
-        let work = PostWork::Node {
+        let work = PostWork::Program {
             loaded: Arc::clone(loaded),
             inputs: inputs.clone(),
             program: hook.program.clone(),
@@ -176,19 +185,36 @@ impl Job {
                 self.run_node(frame, NodeCall { loaded, node, program, inputs: &inputs, path: &path }).await
             }
             Runs::Composite(_) => self.run_composite_pre(step, frame, loaded, &inputs).await,
-            Runs::Docker(_) => Ok(self.failed(frame, super::docker::no_engine(&loaded.file)).await),
+            Runs::Docker(docker) => {
+                let Some(pre) = &docker.pre else { return Ok(WorkEnd::new(Conclusion::Success)) };
+                let path = self.path_of(step);
+                if let Some(hook) = &docker.post {
+                    self.register_program(step, loaded, hook, &inputs);
+                }
+                let entrypoint = Some(pre.program.clone());
+                self.run_docker(
+                    frame,
+                    DockerCall { loaded, docker, entrypoint, inputs: &inputs, path: &path },
+                )
+                .await
+            }
         }
     }
 
     /// What an action does after all steps.
     pub(in crate::engine) async fn run_post(&mut self, frame: &Frame, post: &Post) -> Result<WorkEnd> {
         match &post.work {
-            PostWork::Node { loaded, inputs, program } => {
-                let Runs::Node(node) = &loaded.action.runs else {
-                    return Ok(WorkEnd::new(Conclusion::Success));
-                };
-                self.run_node(frame, NodeCall { loaded, node, program, inputs, path: &post.path }).await
-            }
+            PostWork::Program { loaded, inputs, program } => match &loaded.action.runs {
+                Runs::Node(node) => {
+                    self.run_node(frame, NodeCall { loaded, node, program, inputs, path: &post.path }).await
+                }
+                Runs::Docker(docker) => {
+                    let entrypoint = Some(program.clone());
+                    let call = DockerCall { loaded, docker, entrypoint, inputs, path: &post.path };
+                    self.run_docker(frame, call).await
+                }
+                Runs::Composite(_) => Ok(WorkEnd::new(Conclusion::Success)),
+            },
             PostWork::Steps(waiting) => self.run_composite_posts(frame, waiting).await,
         }
     }

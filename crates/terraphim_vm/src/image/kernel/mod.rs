@@ -5,7 +5,7 @@ mod vmlinux;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,37 @@ pub(super) fn provide(
     }
     fs::rename(staging.path(), &directory).io("rename", staging.path())?;
     Ok((directory, cached))
+}
+
+/// Puts every module of the recipe's newest kernel, and what `depmod` needs to know of the others, into `target`, as
+/// `/lib/modules` of a root file system has them.
+pub(super) fn write_all_modules(
+    apt: &Apt,
+    recipe: &KernelRecipe,
+    target: &Path,
+    progress: &dyn Progress,
+) -> Result<(), ImageError> {
+    let package = newest(apt, recipe)?;
+    let file = apt.fetch(&package, progress)?;
+    progress.stage("unpacking all modules of the kernel");
+    deb::for_each_file(&file, |path, content| {
+        let path = path.strip_prefix(".").unwrap_or(path);
+        let Some(path) = in_modules(path) else { return Ok(()) };
+        let content = content()?;
+        // Checking a signature is most of the work of loading a module, and the kernel asks for none.
+        let is_module = path.extension().is_some_and(|extension| extension == "ko");
+        let content = if is_module { modules::without_signature(&content) } else { &content };
+        let path = target.join(path);
+        let directory = path.parent().unwrap_or(target);
+        fs::create_dir_all(directory).io("create", directory)?;
+        fs::write(&path, content).io("write", &path)
+    })
+}
+
+/// The path below `lib/modules`; no path of a package leads out of it.
+fn in_modules(path: &Path) -> Option<&Path> {
+    let path = ["lib/modules", "usr/lib/modules"].iter().find_map(|top| path.strip_prefix(top).ok())?;
+    path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
 }
 
 /// Follows packages that only depend on the newest kernel.
@@ -146,4 +177,18 @@ impl Parts {
 fn built_in(list: &str) -> BTreeSet<String> {
     let stem = |line: &str| Some(modules::normal_name(Path::new(line).file_stem()?.to_str()?));
     list.lines().filter_map(stem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_the_directory_of_modules_is_taken() {
+        let path = |path: &'static str| in_modules(Path::new(path)).map(|path| path.to_str().unwrap());
+        assert_eq!(path("lib/modules/6.1/kernel/a.ko"), Some("6.1/kernel/a.ko"));
+        assert_eq!(path("usr/lib/modules/6.1/modules.order"), Some("6.1/modules.order"));
+        assert_eq!(path("boot/vmlinuz"), None);
+        assert_eq!(path("lib/modules/../../etc/x"), None);
+    }
 }

@@ -81,6 +81,7 @@ fn bootstrap(job: &Job<'_>, sources: &[String], tar: File) -> Result<(), ImageEr
         .arg("--setup-hook=mkdir -p \"$1/var/cache/apt/archives/partial\" \"$1/var/lib/apt/lists/partial\"")
         .arg("--setup-hook=sync-in lists /var/lib/apt/lists")
         .arg("--setup-hook=sync-in debs /var/cache/apt/archives")
+        .args(job.modules.iter().flat_map(|modules| modules_hooks(modules)))
         .arg("--customize-hook=upload customize.sh /customize.sh")
         .arg("--customize-hook=chroot \"$1\" /bin/sh /customize.sh")
         .arg("--customize-hook=rm \"$1/customize.sh\"")
@@ -98,6 +99,15 @@ fn bootstrap(job: &Job<'_>, sources: &[String], tar: File) -> Result<(), ImageEr
     });
     space.clear()?;
     outcome
+}
+
+/// Brings the kernel's modules, which are in a directory of the working directory.
+fn modules_hooks(modules: &Path) -> [String; 2] {
+    let name = modules.file_name().unwrap_or_default().to_string_lossy();
+    [
+        "--customize-hook=mkdir -p \"$1/lib/modules\"".to_owned(),
+        format!("--customize-hook=sync-in {name} /lib/modules"),
+    ]
 }
 
 /// The script that makes a guest of a Debian system. It runs as root inside. The directories that it gives to root had been
@@ -121,6 +131,10 @@ fn customization(recipe: &Recipe) -> String {
          install -d -o {user} -g {user} /workspace\n\
          chown root:root /var/lib/apt/lists /var/cache/apt/archives\n"
     );
+    if recipe.kernel.all_modules {
+        // The kernel is not of this system's suite, so no package of it makes the index that modprobe reads.
+        script += "chown -R root:root /lib/modules/*\nfor kernel in /lib/modules/*; do depmod \"${kernel##*/}\"; done\n";
+    }
     for command in &recipe.run {
         script += command;
         script.push('\n');

@@ -25,6 +25,8 @@ pub(super) struct Job<'a> {
     pub(super) work: &'a Path,
     /// The file to make.
     pub(super) target: &'a Path,
+    /// Kernel modules for `/lib/modules`, in `work`.
+    pub(super) modules: Option<&'a Path>,
     /// Ask the package servers even if our lists are fresh.
     pub(super) refresh: bool,
     /// The lock of the store.
@@ -46,8 +48,8 @@ pub(super) fn require(base: Base, directory: &Path) -> Result<(), ImageError> {
     let need_mib = match base {
         Base::Debian => {
             tool::require("mmdebstrap", "mmdebstrap")?;
-            // The unpacked system, its tar file and the packages, each below 700 MiB.
-            2048
+            // The unpacked system, its tar file and the packages, each below 700 MiB; with an engine below 1 GiB.
+            3072
         }
         Base::Busybox => 64,
     };

@@ -1,0 +1,29 @@
+# Runs a command in a container as a step: signals reach what the step started there, and nothing of it stays.
+# $1 exec, or kill to end what is left of a step; $2 the container's id; $3 what marks the processes of the step; $4 the
+# file with its variables; then the arguments of the client.
+what=$1 container=$2 mark=$3 variables=$4
+shift 4
+send() {
+    find /sys/fs/cgroup -path "*/$container/*" -name cgroup.procs -exec cat {} + 2>/dev/null | while read -r pid; do
+        if grep -qzx -e "$mark" "/proc/$pid/environ" 2>/dev/null; then kill -s "$1" "$pid" 2>/dev/null; fi
+    done
+}
+if [ "$what" = kill ]; then
+    send KILL
+    rm -f "$variables"
+    exit 0
+fi
+# The client has a session of its own: it would leave at a signal, and with it the output of what it leaves behind.
+setsid docker "$@" &
+client=$!
+trap 'send INT' INT
+trap 'send TERM' TERM
+while :; do
+    wait "$client"
+    code=$?
+    # A signal ends `wait` too.
+    kill -0 "$client" 2>/dev/null || break
+done
+rm -f "$variables"
+send KILL
+exit "$code"

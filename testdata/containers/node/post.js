@@ -1,0 +1,1 @@
+console.log(`node post: ${process.env.STATE_word}`);
