@@ -4,7 +4,7 @@ set -e
 root=$(mktemp -d)
 mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/usr/lib/x86_64-linux-gnu"
 cd /usr/bin
-cp -L sh tail cat env ls id sleep mkdir touch grep rm true hostname chmod perl "$root/bin"
+cp -L sh tail cat tr env ls id sleep mkdir touch grep rm true hostname chmod perl "$root/bin"
 for library in $(cd "$root/bin" && ldd * | grep -o '/[^ ]*' | sort -u); do
   mkdir -p "$root${library%/*}"
   cp -L "$library" "$root$library"

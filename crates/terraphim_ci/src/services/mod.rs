@@ -45,7 +45,7 @@ pub(crate) use settings::Settings;
 use std::path::{Path, PathBuf};
 
 /// The name of the services in a guest. Official clients work with servers of this form.
-const HOST: &str = "results.localhost";
+const HOST: &str = terraphim_github_runner::engine::SERVICES_HOST;
 
 /// Where everything is kept.
 pub(crate) fn directory(data: &Path) -> PathBuf {

@@ -71,4 +71,4 @@ pub use planner::{plan_commands, plan_workflow};
 pub use queue::QueuedObserver;
 pub use report::{EnvironmentReport, JobReport, RunReport, StepReport};
 pub use run::run;
-pub use services::{JobAccess, JobIdentity, JobServices};
+pub use services::{JobAccess, JobIdentity, JobServices, SERVICES_HOST};

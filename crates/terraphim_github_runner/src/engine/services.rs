@@ -17,6 +17,10 @@ use super::inputs::Secret;
 use super::job::Job;
 use crate::error::{GitHubRunnerError, Result};
 
+/// The name of the VM's loopback interface under which a job's processes are to reach its services. Containers know it as
+/// the VM that they are in.
+pub const SERVICES_HOST: &str = "results.localhost";
+
 /// Opens the services for one job.
 #[async_trait]
 pub trait JobServices: Send + Sync {

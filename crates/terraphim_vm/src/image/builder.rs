@@ -39,7 +39,7 @@ impl Build<'_> {
     /// Builds the image and returns its digest.
     pub(super) fn run(&self) -> Result<Digest, ImageError> {
         clear_unfinished(self.images)?;
-        rootfs::require(self.recipe.base, self.images)?;
+        rootfs::require(self.recipe, self.images)?;
         let staging = unfinished(self.images)?;
         let (kernel, mut files) = self.add_kernel(staging.path())?;
         let packages = self.add_rootfs(staging.path())?;

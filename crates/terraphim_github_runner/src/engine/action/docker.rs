@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::inputs::Inputs;
 use super::load::Loaded;
-use crate::engine::container::{Call, no_engine};
+use crate::engine::container::{Call, let_in, no_engine};
 use crate::engine::event::{Annotation, AnnotationLevel, Conclusion};
 use crate::engine::job::Job;
 use crate::engine::level::{Stage, boxed};
@@ -67,6 +67,11 @@ impl Job {
                 return Ok(WorkEnd { annotations, ..WorkEnd::new(outcome) });
             }
         };
+        let let_in = self.ask(let_in(), &frame.holder).await?;
+        if let_in.conclusion != Conclusion::Success {
+            let text = format!("The VM cannot be reached from containers: {}", let_in.stderr);
+            return Ok(self.failed(frame, text).await);
+        }
         let mut env: IndexMap<String, String> = call.inputs.variables().collect();
         let state = self.states.get(call.path).into_iter().flatten();
         env.extend(state.map(|(name, value)| (format!("STATE_{name}"), value.clone())));

@@ -8,6 +8,7 @@ use terraphim_actions::expr::{Object, Scope, Value};
 use terraphim_actions::resolve;
 use tokio::time::Instant;
 
+use super::host::let_in;
 use super::launch::{JobContainer, OwnContainer, Site};
 use super::mounts;
 use super::needs::no_engine;
@@ -165,6 +166,11 @@ impl Job {
                 return Ok(Err(Stop::Failed(format!("Docker network create failed with exit code {code}"))));
             }
         }
+        if wanted.job.is_some()
+            && let Err(stop) = self.let_containers_in().await?
+        {
+            return Ok(Err(stop));
+        }
         let (mut job, mut job_context, mut services_context) = (None, Object::new(), Object::new());
         let mut checked = Vec::new();
         for spec in wanted.all() {
@@ -206,6 +212,16 @@ impl Job {
             self.end_group(step).await;
         }
         Ok(Ok(Containers { network: common.network, job, job_context, services_context }))
+    }
+
+    /// Lets containers reach what listens on the loopback interface of the VM.
+    async fn let_containers_in(&mut self) -> Result<Result<(), Stop>> {
+        let answer = self.ask(let_in(), &Holder::nobody()).await?;
+        Ok(match answer.conclusion {
+            Conclusion::Success => Ok(()),
+            Conclusion::Cancelled => Err(Stop::Interrupted),
+            _ => Err(Stop::Failed(format!("The VM cannot be reached from containers: {}", answer.stderr))),
+        })
     }
 
     /// From now on the steps run in the container of the job, if there is one, and know its paths.

@@ -131,6 +131,7 @@ impl OwnContainer {
         let mut argv = words(&["sh", "-c", RUN, "sh", &file]);
         argv.extend(words(&["run", "--rm", "--name", &name, "--label", &self.label]));
         argv.extend(words(&["--workdir", "/github/workspace"]));
+        argv.extend(super::host::options());
         if let Some(network) = &self.network {
             argv.extend(words(&["--network", network]));
         }
@@ -228,7 +229,7 @@ mod tests {
         let text = launch.argv[5..].join(" ");
         assert!(
             text.contains(
-                "--label tci=j --workdir /github/workspace --network net --entrypoint /e.sh --env-file"
+                "--label tci=j --workdir /github/workspace --add-host results.localhost:host-gateway --network net --entrypoint /e.sh --env-file"
             ),
             "{text}"
         );

@@ -5,10 +5,12 @@
 //! | `spec`: what a job asks for, as arguments of `docker create` | `daemon`: the engine of a VM, started when it is first needed |
 //! | `paths`: what is where in a container | `job`: the life of a job's containers |
 //! | `variables`: variables without a trace in arguments | `start`: one container, from its image to its ports |
+//! | `host`: the VM as its containers reach it | |
 //! | `launch`: the command line of a step in a container | `mounts`: the files of a job where the engine sees them |
 //! | `needs`: which jobs need an engine, before the run | `tool`: commands of the client |
 
 mod daemon;
+mod host;
 mod job;
 mod launch;
 mod mounts;
@@ -20,6 +22,7 @@ mod tool;
 mod variables;
 
 pub(super) use daemon::Daemon;
+pub(super) use host::let_in;
 pub(super) use job::State;
 pub(super) use launch::{JobContainer, Launch, OwnContainer, Site};
 pub(super) use needs::{lacking, no_engine, refusal, refusals};

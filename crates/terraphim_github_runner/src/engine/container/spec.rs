@@ -4,6 +4,7 @@
 use indexmap::IndexMap;
 use terraphim_actions::resolve;
 
+use super::launch::words;
 use super::paths::{HOME_INSIDE, Paths};
 use super::variables::{Reserved, Variables};
 use crate::engine::shell::split;
@@ -115,19 +116,16 @@ impl Spec {
 
     /// The arguments of `docker`.
     pub(super) fn create(&self, create: &Create<'_>) -> Vec<String> {
-        let mut arguments: Vec<String> = ["create", "--name", create.name, "--label", create.label]
-            .iter()
-            .map(|&word| word.to_owned())
-            .collect();
-        let mut add = |name: &str, value: &str| arguments.extend([name.to_owned(), value.to_owned()]);
+        let mut arguments = words(&["create", "--name", create.name, "--label", create.label]);
         match &self.role {
-            Role::Job => add("--workdir", create.directory),
-            Role::Service(name) => add("--network-alias", name),
+            Role::Job => {
+                arguments.extend(words(&["--workdir", create.directory]));
+                arguments.extend(super::host::options());
+            }
+            Role::Service(name) => arguments.extend(words(&["--network-alias", name])),
         }
-        add("--network", create.network);
-        for port in &self.ports {
-            add("--publish", port);
-        }
+        arguments.extend(words(&["--network", create.network]));
+        arguments.extend(self.ports.iter().flat_map(|port| words(&["--publish", port])));
         arguments.extend(self.options.iter().cloned());
         arguments.extend(create.variables.iter().cloned());
         let own = create.paths.map(|paths| paths.volumes().collect()).unwrap_or_default();
@@ -274,7 +272,8 @@ mod tests {
         let text = create(&spec, Some(&Paths::of_job(&Layout::default(), "r")));
         assert!(
             text.starts_with(
-                "create --name n --label l --workdir /__w/r/r --network net --cpus 1 --env-file"
+                "create --name n --label l --workdir /__w/r/r --add-host results.localhost:host-gateway --network net --cpus 1 \
+             --env-file"
             ),
             "{text}"
         );

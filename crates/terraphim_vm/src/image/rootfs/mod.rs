@@ -43,13 +43,13 @@ pub(super) fn build(job: &Job<'_>) -> Result<Vec<PackageVersion>, ImageError> {
 }
 
 /// Fails early unless the programs and the space for a build are there.
-pub(super) fn require(base: Base, directory: &Path) -> Result<(), ImageError> {
+pub(super) fn require(recipe: &Recipe, directory: &Path) -> Result<(), ImageError> {
     tool::require("sqfstar", "squashfs-tools")?;
-    let need_mib = match base {
+    let need_mib = match recipe.base {
         Base::Debian => {
             tool::require("mmdebstrap", "mmdebstrap")?;
             // The unpacked system, its tar file and the packages, each below 700 MiB; with an engine below 1 GiB.
-            3072
+            if recipe.container_engine.is_some() { 3072 } else { 2048 }
         }
         Base::Busybox => 64,
     };
