@@ -13,6 +13,8 @@ use crate::session::{SessionManager, SessionState};
 
 /// What all jobs of a run share.
 pub(super) struct Commons<'a> {
+    /// The jobs run one after the other, because their VM has a container engine.
+    pub(super) takes_turns: bool,
     pub(super) sessions: &'a SessionManager,
     /// The type of the VM that the jobs share.
     vm_type: String,
@@ -39,6 +41,7 @@ impl<'a> Commons<'a> {
             && shared.inputs.vm_types.engines.contains(&vm_type);
         let room = if shares || is_alone { 1 } else { shared.inputs.parallelism.max(1) };
         Commons {
+            takes_turns: is_alone,
             sessions,
             vm_type,
             cancel,

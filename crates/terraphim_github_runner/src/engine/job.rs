@@ -59,7 +59,7 @@ pub(super) struct Job {
     first: usize,
     pub(super) of: usize,
     /// How many steps of the engine itself come before all others, and as many after them.
-    own_steps: usize,
+    pub(super) own_steps: usize,
     /// How the job goes so far: success, failure or cancelled.
     pub(super) status: Conclusion,
     pub(super) hashes: Hashes,
@@ -197,28 +197,8 @@ impl Job {
         Ok(self.finish(outputs, environment).await)
     }
 
-    /// The steps, with the containers that they need around them.
-    async fn with_containers(&mut self) -> Result<()> {
-        let wanted = match self.wanted_containers().await? {
-            Ok(wanted) => wanted,
-            Err(text) => {
-                self.fail(text).await;
-                return Ok(());
-            }
-        };
-        let Some(wanted) = wanted else { return self.all_steps().await };
-        self.own_steps = 1;
-        self.of = self.planned.steps.len() + 2 * self.own_steps;
-        let report = self.initialize_containers(&wanted, 1).await?;
-        self.conclude(None, report).await;
-        self.all_steps().await?;
-        let report = self.stop_containers(self.of).await?;
-        self.conclude(None, report).await;
-        Ok(())
-    }
-
     /// The job fails with a message.
-    async fn fail(&mut self, text: String) {
+    pub(super) async fn fail(&mut self, text: String) {
         if self.status == Conclusion::Success {
             self.status = Conclusion::Failure;
         }
@@ -226,7 +206,7 @@ impl Job {
     }
 
     /// What actions do before all steps, the steps, and what actions do after them, last first.
-    async fn all_steps(&mut self) -> Result<()> {
+    pub(super) async fn all_steps(&mut self) -> Result<()> {
         self.put_actions().await?;
         let planned = Arc::clone(&self.planned);
         let pres: Vec<_> = planned.steps.iter().filter_map(|step| Some((step, self.pre_of(step)?))).collect();
@@ -387,7 +367,7 @@ impl Job {
     }
 
     /// Takes the result of a step over into the job.
-    async fn conclude(&mut self, index: Option<usize>, report: StepReport) {
+    pub(super) async fn conclude(&mut self, index: Option<usize>, report: StepReport) {
         if report.conclusion == Conclusion::Failure && self.status == Conclusion::Success {
             self.status = Conclusion::Failure;
         }

@@ -153,6 +153,10 @@ impl<'a> Run<'a> {
                  they have no permission at all",
             );
         }
+        let takes_turns = self.commons.takes_turns && inputs.parallelism > 1;
+        if takes_turns && plan.all_jobs().filter(|job| job.call.is_none()).count() > 1 {
+            messages.push("jobs take turns in a VM with a container engine; give each a VM of its own to run them side by side");
+        }
         for message in messages {
             self.shared.observe(&RunEvent::Notice { message: message.to_owned(), at: Utc::now() }).await;
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::clock::Interruption;
 use super::commands::Interpreter;
-use super::container::{Call, Launch, OwnContainer, Site};
+use super::container::{Call, OwnContainer, Site};
 use super::contexts::variables;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::exchange::{Exchange, Written};
@@ -167,27 +167,6 @@ impl Job {
             timeout: limit.unwrap_or_else(|| self.clock.rest() + self.shared.inputs.timing.minute),
             stop: self.shared.inputs.timing.stop,
         }
-    }
-
-    /// The process of the VM that runs a program where it is to run, and the command that ends what a stopped one may
-    /// have left there. The error is one of the step.
-    fn place_at(
-        &self,
-        site: &Site,
-        argv: Vec<String>,
-        env: &IndexMap<String, String>,
-        directory: String,
-        limit: Option<Duration>,
-    ) -> Result<(ProcessSpec, Vec<String>), String> {
-        let launch = match site {
-            Site::Vm => return Ok((self.spec(argv, env, directory, limit), Vec::new())),
-            Site::Job(container) => container.launch(argv, &directory, env, &self.paths),
-            Site::Own(container) => container.launch(argv, env),
-        };
-        let Launch { argv, env, files, after_stop } = launch.map_err(|error| error.to_string())?;
-        let spec = self.spec(argv, &IndexMap::new(), "/".to_owned(), limit);
-        let user = Some("root".to_owned());
-        Ok((ProcessSpec { env, user, write_files: files, ..spec }, after_stop))
     }
 
     /// Runs the process of a step, tells what it says, and takes over what it asked for.

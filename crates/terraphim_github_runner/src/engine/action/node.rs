@@ -43,7 +43,10 @@ impl Job {
             true => self.nodes_for_containers().await?,
         };
         let Some((major, node)) = choose(call.node.version, &nodes) else {
-            return Ok(self.failed(frame, none_of(call.node.version, &nodes, &call.loaded.file)).await);
+            let place = if self.job_container().is_some() { Some(EXTERNALS) } else { None };
+            return Ok(self
+                .failed(frame, none_of(call.node.version, &nodes, &call.loaded.file, place))
+                .await);
         };
         let mut said = Vec::new();
         if let Some(text) = instead(&call.node.using, *major) {
@@ -129,13 +132,17 @@ fn choose(version: NodeVersion, nodes: &Nodes) -> Option<&(u32, String)> {
     nodes.iter().filter(|(major, _)| *major >= wanted(version)).min_by_key(|(major, _)| *major)
 }
 
-fn none_of(version: NodeVersion, nodes: &Nodes, file: &str) -> String {
+/// `externals` is where nodes for containers are, if one of those was looked for.
+fn none_of(version: NodeVersion, nodes: &Nodes, file: &str, externals: Option<&str>) -> String {
     let wanted = wanted(version);
     let there: Vec<String> = nodes.iter().map(|(major, path)| format!("{major} ({path})")).collect();
     let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    let place = match externals {
+        None => format!("/opt/node{wanted} or in the search path"),
+        Some(directory) => format!("{directory}/node{wanted} for the containers of jobs"),
+    };
     format!(
-        "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in \
-         /opt/node{wanted} or in the search path"
+        "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in {place}"
     )
 }
 
@@ -159,7 +166,11 @@ mod tests {
         assert_eq!(path(NodeVersion::Node24, &nodes), Some(24));
         let old = read("v20.19.2 /usr/bin/node\n");
         assert_eq!(path(NodeVersion::Node24, &old), None);
-        assert!(none_of(NodeVersion::Node24, &old, "a").contains("has 20 (/usr/bin/node)"));
+        assert!(none_of(NodeVersion::Node24, &old, "a", None).contains("has 20 (/usr/bin/node)"));
+        assert!(
+            none_of(NodeVersion::Node24, &old, "a", Some("/x"))
+                .ends_with("in /x/node24 for the containers of jobs")
+        );
         assert_eq!(path(NodeVersion::Node20, &read("v24.1.0 /x\nv18.0.0 /y\n")), Some(24));
     }
 

@@ -77,12 +77,13 @@ pub(in crate::engine) async fn prepare<'a>(
     let mut diagnostics = Vec::new();
     let mut seen = HashSet::new();
     let mut notices = Vec::new();
-    let actions = jobs.flat_map(|job| {
-        job.steps.iter().filter_map(move |step| match &step.work {
+    let mut actions = Vec::new();
+    for job in jobs {
+        actions.extend(job.steps.iter().filter_map(|step| match &step.work {
             Work::Action(action) => Some((job, action)),
             _ => None,
-        })
-    });
+        }));
+    }
     for (job, action) in actions {
         let wrong = problems(shared, action);
         diagnostics.extend(wrong.into_iter().map(|(span, text)| {

@@ -9,8 +9,7 @@ use terraphim_actions::resolve;
 use tokio::time::Instant;
 
 use super::host::let_in;
-use super::launch::{JobContainer, OwnContainer, Site};
-use super::mounts;
+use super::launch::JobContainer;
 use super::needs::no_engine;
 use super::paths::Paths;
 use super::spec::{Role, Spec};
@@ -18,7 +17,6 @@ use super::start::{Common, Started, Stop};
 use super::tool::{Call, say};
 use crate::engine::clock::Interruption;
 use crate::engine::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
-use crate::engine::inputs::Isolation;
 use crate::engine::job::Job;
 use crate::engine::level::Holder;
 use crate::engine::output::StepOutput;
@@ -47,8 +45,8 @@ pub(in crate::engine) enum State {
 /// The containers of a job.
 #[derive(Debug)]
 pub(in crate::engine) struct Containers {
-    network: String,
-    job: Option<Arc<JobContainer>>,
+    pub(super) network: String,
+    pub(super) job: Option<Arc<JobContainer>>,
     /// `job.container`
     job_context: Object,
     /// `job.services`
@@ -57,7 +55,7 @@ pub(in crate::engine) struct Containers {
 
 /// What a job asks for.
 #[derive(Debug)]
-pub(in crate::engine) struct Wanted {
+struct Wanted {
     job: Option<Spec>,
     services: Vec<Spec>,
 }
@@ -69,11 +67,34 @@ impl Wanted {
 }
 
 impl Job {
+    /// The steps of the job, with the containers that they need around them.
+    ///
+    /// # Errors
+    /// The VM or its host failed.
+    pub(in crate::engine) async fn with_containers(&mut self) -> Result<()> {
+        let wanted = match self.wanted_containers().await? {
+            Ok(wanted) => wanted,
+            Err(text) => {
+                self.fail(text).await;
+                return Ok(());
+            }
+        };
+        let Some(wanted) = wanted else { return self.all_steps().await };
+        self.own_steps = 1;
+        self.of = self.planned.steps.len() + 2 * self.own_steps;
+        let report = self.initialize_containers(&wanted, 1).await?;
+        self.conclude(None, report).await;
+        self.all_steps().await?;
+        let report = self.stop_containers(self.of).await?;
+        self.conclude(None, report).await;
+        Ok(())
+    }
+
     /// What `container` and `services` come to; the inner error is one of the job.
     ///
     /// # Errors
     /// The VM or its host failed.
-    pub(in crate::engine) async fn wanted_containers(&mut self) -> Result<Result<Option<Wanted>, String>> {
+    async fn wanted_containers(&mut self) -> Result<Result<Option<Wanted>, String>> {
         let planned = Arc::clone(&self.planned);
         if planned.container.is_none() && planned.services.is_none() {
             return Ok(Ok(None));
@@ -112,11 +133,7 @@ impl Job {
     ///
     /// # Errors
     /// The VM or its host failed.
-    pub(in crate::engine) async fn initialize_containers(
-        &mut self,
-        wanted: &Wanted,
-        number: usize,
-    ) -> Result<StepReport> {
+    async fn initialize_containers(&mut self, wanted: &Wanted, number: usize) -> Result<StepReport> {
         let began = self.begin(INITIALIZE, number).await;
         self.containers = State::Failed { has_job: wanted.job.is_some() };
         let shared = Arc::clone(&self.shared);
@@ -244,7 +261,7 @@ impl Job {
     ///
     /// # Errors
     /// The VM or its host failed.
-    pub(in crate::engine) async fn stop_containers(&mut self, number: usize) -> Result<StepReport> {
+    async fn stop_containers(&mut self, number: usize) -> Result<StepReport> {
         let began = self.begin(STOP, number).await;
         let shared = Arc::clone(&self.shared);
         let mut output =
@@ -274,29 +291,6 @@ impl Job {
         Ok(self.end(began, output, outcome).await)
     }
 
-    /// Where the processes of a step run that has no container of its own; a text where that is not there.
-    pub(in crate::engine) fn site(&self) -> Result<Site, String> {
-        match &self.containers {
-            State::None => Ok(Site::Vm),
-            State::Running(containers) => Ok(containers.job.clone().map_or(Site::Vm, Site::Job)),
-            State::Failed { has_job: false } => Ok(Site::Vm),
-            State::Failed { has_job: true } => Err("the container of the job does not run".to_owned()),
-        }
-    }
-
-    /// A path of the VM as the steps of the job know it.
-    pub(in crate::engine) fn seen(&self, path: &str) -> String {
-        self.job_container().map_or_else(|| path.to_owned(), |container| container.paths.inside(path))
-    }
-
-    /// The container of the job, if its steps run in one.
-    pub(in crate::engine) fn job_container(&self) -> Option<&Arc<JobContainer>> {
-        match &self.containers {
-            State::Running(containers) => containers.job.as_ref(),
-            _ => None,
-        }
-    }
-
     /// The context `job`.
     pub(in crate::engine) fn job_context(&self, status: &str) -> Object {
         let mut job: Object = [("status", Value::str(status))].into_iter().collect();
@@ -311,86 +305,9 @@ impl Job {
         job
     }
 
-    /// A container for one step.
-    pub(in crate::engine) fn own_container(&self, image: String, entrypoint: Option<String>) -> OwnContainer {
-        let (layout, repository) = (&self.shared.inputs.layout, self.shared.inputs.repository_name());
-        let job = self.job_container().map(|container| &container.paths);
-        let network = match &self.containers {
-            State::Running(containers) => Some(containers.network.clone()),
-            _ => None,
-        };
-        OwnContainer {
-            image,
-            entrypoint,
-            network,
-            label: self.label(),
-            paths: Paths::of_action(layout, repository, job),
-        }
-    }
-
     /// What the containers of this job have in common, and no others.
-    fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         format!("tci.job={}", self.ready.key)
-    }
-
-    /// Makes the directories that containers have beside those of every job.
-    ///
-    /// # Errors
-    /// The VM or its host failed.
-    pub(in crate::engine) async fn prepare_directories(&self) -> Result<()> {
-        let layout = &self.shared.inputs.layout;
-        let temp = layout.temp();
-        // The files are those of the user of the VM, and git refuses to work on files of others than its own user.
-        let script = "mkdir -p \"$@\" && chmod 777 \"$1\" && printf '[safe]\\n\\tdirectory = *\\n' > \"$1/.gitconfig\"";
-        let home = format!("{temp}/_github_home");
-        let more = [
-            format!("{temp}/_github_workflow"),
-            format!("{temp}/{}", super::paths::FILE_COMMANDS),
-            format!("{}/_actions", layout.root),
-            layout.tool_cache.clone(),
-            super::paths::EXTERNALS.to_owned(),
-        ];
-        let mut argv = super::launch::words(&["sh", "-c", script, "sh", &home]);
-        argv.extend(more);
-        self.ask_at_the_end(Call::of(argv)).await?;
-        Ok(())
-    }
-
-    /// Mounts the files of the job where an engine sees them, too. True if there is an engine.
-    ///
-    /// # Errors
-    /// The VM or its host failed, or it cannot mount.
-    pub(in crate::engine) async fn mount_for_engine(&self) -> Result<bool> {
-        if self.place.daemon.is_none() {
-            return Ok(false);
-        }
-        let inputs = &self.shared.inputs;
-        let mounts = inputs.layout.mounts(inputs.repository_name(), &self.ready.key);
-        let answer = self.ask_at_the_end(Call::of(mounts::mount(&mounts))).await?;
-        if answer.conclusion == Conclusion::Success {
-            return Ok(true);
-        }
-        let operation =
-            format!("mount the files of job {} in VM {}", self.ready.key, self.place.session().vm_id);
-        Err(crate::error::GitHubRunnerError::failed(operation, answer.stderr))
-    }
-
-    /// Leaves a VM with an engine as the next job wants to find it.
-    ///
-    /// # Errors
-    /// The VM or its host failed.
-    pub(in crate::engine) async fn leave_engine(&self) -> Result<()> {
-        let inputs = &self.shared.inputs;
-        // A VM of one job goes with it.
-        if self.place.daemon.is_none() || inputs.isolation == Isolation::Job {
-            return Ok(());
-        }
-        let mounts = inputs.layout.mounts(inputs.repository_name(), &self.ready.key);
-        let answer = self.ask_at_the_end(Call::of(mounts::leave(&mounts))).await?;
-        if answer.conclusion != Conclusion::Success {
-            tracing::warn!(job = %self.ready.key, "something of the job stays in its VM: {}", answer.stderr);
-        }
-        Ok(())
     }
 
     /// Waits; the reason, if the job is to end before.

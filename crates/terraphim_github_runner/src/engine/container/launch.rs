@@ -1,11 +1,9 @@
 //! The command line of a step in a container.
 
-use std::sync::Arc;
-
 use indexmap::IndexMap;
 use uuid::Uuid;
 
-use super::paths::{FILE_COMMANDS, Paths};
+use super::paths::Paths;
 use super::variables::{Reserved, Variables};
 use crate::workflow::FileToWrite;
 
@@ -17,27 +15,6 @@ const RUN: &str = include_str!("run.sh");
 const PRIVATE: &str = "/run/tci/containers";
 /// The variable that marks the processes of a step.
 const MARK: &str = "TCI_STEP";
-
-/// Where the processes of a step run.
-#[derive(Clone, Debug)]
-pub(in crate::engine) enum Site {
-    /// In the VM itself.
-    Vm,
-    /// In the container of the job.
-    Job(Arc<JobContainer>),
-    /// In a container of its own.
-    Own(Arc<OwnContainer>),
-}
-
-impl Site {
-    /// The directory for the files through which the step and the engine speak, in the temporary directory of the job.
-    pub(in crate::engine) fn file_commands(&self) -> &'static str {
-        match self {
-            Site::Vm => "_runner_file_commands",
-            Site::Job(_) | Site::Own(_) => FILE_COMMANDS,
-        }
-    }
-}
 
 /// The container that the steps of a job run in.
 #[derive(Clone, Debug)]

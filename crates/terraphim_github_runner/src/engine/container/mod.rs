@@ -5,9 +5,9 @@
 //! | `spec`: what a job asks for, as arguments of `docker create` | `daemon`: the engine of a VM, started when it is first needed |
 //! | `paths`: what is where in a container | `job`: the life of a job's containers |
 //! | `variables`: variables without a trace in arguments | `start`: one container, from its image to its ports |
-//! | `host`: the VM as its containers reach it | |
-//! | `launch`: the command line of a step in a container | `mounts`: the files of a job where the engine sees them |
-//! | `needs`: which jobs need an engine, before the run | `tool`: commands of the client |
+//! | `launch`: the command line of a step in a container | `site`: where a step runs |
+//! | `needs`: which jobs need an engine, before the run | `mounts`: the files of a job where the engine sees them |
+//! | `host`: the VM as its containers reach it | `tool`: commands of the client |
 
 mod daemon;
 mod host;
@@ -16,6 +16,7 @@ mod launch;
 mod mounts;
 mod needs;
 mod paths;
+mod site;
 mod spec;
 mod start;
 mod tool;
@@ -24,7 +25,8 @@ mod variables;
 pub(super) use daemon::Daemon;
 pub(super) use host::let_in;
 pub(super) use job::State;
-pub(super) use launch::{JobContainer, Launch, OwnContainer, Site};
+pub(super) use launch::{JobContainer, OwnContainer};
 pub(super) use needs::{lacking, no_engine, refusal, refusals};
 pub(super) use paths::{EXTERNALS, EXTERNALS_INSIDE};
+pub(super) use site::Site;
 pub(super) use tool::Call;

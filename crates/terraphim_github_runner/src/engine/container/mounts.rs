@@ -4,6 +4,12 @@
 //! step names (`docker run -v "$PWD":/x`) means the same to it as to the step only where both have the same mounts. So in
 //! a VM with an engine the jobs run one after the other, and each has its files mounted for the whole VM while it runs.
 
+use super::launch::words;
+use super::tool::Call;
+use crate::engine::event::Conclusion;
+use crate::engine::inputs::Isolation;
+use crate::engine::job::Job;
+use crate::error::{GitHubRunnerError, Result};
 use crate::workflow::Mount;
 
 /// Mounts; six arguments for each: what, source or lower layer, target, upper layer, owner, mode.
@@ -28,9 +34,71 @@ const LEAVE: &str = r#"if [ -e /run/docker.pid ]; then
 fi
 for target; do umount -l "$target"; done"#;
 
+impl Job {
+    /// Makes the directories that containers have beside those of every job.
+    ///
+    /// # Errors
+    /// The VM or its host failed.
+    pub(in crate::engine) async fn prepare_directories(&self) -> Result<()> {
+        let layout = &self.shared.inputs.layout;
+        let temp = layout.temp();
+        // The files are those of the user of the VM, and git refuses to work on files of others than its own user.
+        let script = "mkdir -p \"$@\" && chmod 777 \"$1\" && printf '[safe]\\n\\tdirectory = *\\n' > \"$1/.gitconfig\"";
+        let home = format!("{temp}/_github_home");
+        let more = [
+            format!("{temp}/_github_workflow"),
+            format!("{temp}/{}", super::paths::FILE_COMMANDS),
+            format!("{}/_actions", layout.root),
+            layout.tool_cache.clone(),
+            super::paths::EXTERNALS.to_owned(),
+        ];
+        let mut argv = words(&["sh", "-c", script, "sh", &home]);
+        argv.extend(more);
+        self.ask_at_the_end(Call::of(argv)).await?;
+        Ok(())
+    }
+
+    /// Mounts the files of the job where an engine sees them, too. True if there is an engine.
+    ///
+    /// # Errors
+    /// The VM or its host failed, or it cannot mount.
+    pub(in crate::engine) async fn mount_for_engine(&self) -> Result<bool> {
+        if self.place.daemon.is_none() {
+            return Ok(false);
+        }
+        let inputs = &self.shared.inputs;
+        let mounts = inputs.layout.mounts(inputs.repository_name(), &self.ready.key);
+        let answer = self.ask_at_the_end(Call::of(mount(&mounts))).await?;
+        if answer.conclusion == Conclusion::Success {
+            return Ok(true);
+        }
+        let operation =
+            format!("mount the files of job {} in VM {}", self.ready.key, self.place.session().vm_id);
+        Err(GitHubRunnerError::failed(operation, answer.stderr))
+    }
+
+    /// Leaves a VM with an engine as the next job wants to find it.
+    ///
+    /// # Errors
+    /// The VM or its host failed.
+    pub(in crate::engine) async fn leave_engine(&self) -> Result<()> {
+        let inputs = &self.shared.inputs;
+        // A VM of one job goes with it.
+        if self.place.daemon.is_none() || inputs.isolation == Isolation::Job {
+            return Ok(());
+        }
+        let mounts = inputs.layout.mounts(inputs.repository_name(), &self.ready.key);
+        let answer = self.ask_at_the_end(Call::of(leave(&mounts))).await?;
+        if answer.conclusion != Conclusion::Success {
+            tracing::warn!(job = %self.ready.key, "something of the job stays in its VM: {}", answer.stderr);
+        }
+        Ok(())
+    }
+}
+
 /// The command that mounts.
-pub(super) fn mount(mounts: &[Mount]) -> Vec<String> {
-    let mut argv = super::launch::words(&["sh", "-c", MOUNT, "sh"]);
+fn mount(mounts: &[Mount]) -> Vec<String> {
+    let mut argv = words(&["sh", "-c", MOUNT, "sh"]);
     for mount in mounts {
         let owner = |owner: &Option<String>| owner.clone().unwrap_or_default();
         argv.extend(match mount {
@@ -56,14 +124,11 @@ pub(super) fn mount(mounts: &[Mount]) -> Vec<String> {
 }
 
 /// The command that leaves nothing of the job but its files.
-pub(super) fn leave(mounts: &[Mount]) -> Vec<String> {
+fn leave(mounts: &[Mount]) -> Vec<String> {
     let target = |mount: &Mount| match mount {
         Mount::Bind { target, .. } | Mount::Overlay { target, .. } => target.clone(),
     };
-    super::launch::words(&["sh", "-c", LEAVE, "sh"])
-        .into_iter()
-        .chain(mounts.iter().rev().map(target))
-        .collect()
+    words(&["sh", "-c", LEAVE, "sh"]).into_iter().chain(mounts.iter().rev().map(target)).collect()
 }
 
 #[cfg(test)]
