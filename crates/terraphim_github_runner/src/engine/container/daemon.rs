@@ -85,9 +85,10 @@ impl Daemon {
 }
 
 fn spec(layout: &Layout) -> ProcessSpec {
-    let mut argv = words(&["perl", "-e", LISTEN, SOCKET, GROUP, "dockerd", "--host", "fd://"]);
     // Layers cannot be on the root file system, which is in layers itself.
-    argv.extend(["--data-root".to_owned(), format!("{}/docker", layout.scratch)]);
+    let [engine, below] = ["docker", "containerd"].map(|name| format!("{}/{name}", layout.scratch));
+    let mut argv = words(&["perl", "-e", LISTEN, SOCKET, GROUP, &below, "dockerd", "--host", "fd://"]);
+    argv.extend(words(&["--data-root", &engine, "--containerd", "/run/containerd/containerd.sock"]));
     // Beside the processes of steps, so that the limits that protect the guest hold for containers too.
     argv.extend(words(&["--cgroup-parent", "/tci/docker", "--log-level", "warn"]));
     ProcessSpec {
