@@ -84,7 +84,7 @@ fn soak_containers_that_go_wrong_say_why_and_nothing_tells_a_secret() {
     let (file, json) = (file.to_str().unwrap(), json.to_str().unwrap());
     let args = ["run", "--secret-file", file, "--json", json, ".github/workflows/wrong.yml"];
     let mut running = world.start(&[&args[..], &HOW].concat());
-    running.until("waiting");
+    running.until("ready to be stopped");
     running.signal(Signal::INT);
     let (code, said) = running.end();
     assert_eq!(code, 130, "{said}");
