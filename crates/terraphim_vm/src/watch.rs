@@ -154,7 +154,12 @@ impl DirectoryWatch {
             | WatchFlags::MOVED_TO
             | WatchFlags::CLOSE_WRITE;
         inotify::add_watch(&fd, directory, what)?;
-        Ok(DirectoryWatch { fd: watched(fd)? })
+        DirectoryWatch::of(fd)
+    }
+
+    /// Wakes for whatever `inotify` was told to watch.
+    pub(crate) fn of(inotify: OwnedFd) -> io::Result<DirectoryWatch> {
+        Ok(DirectoryWatch { fd: watched(inotify)? })
     }
 
     /// Returns after the next change. Changes between two calls count as one.

@@ -35,6 +35,7 @@ use crate::{
     driver::qmp::QmpEvent,
     error::IoContext as _,
     fault::{self, Point},
+    logs::keep_bounded,
     protocol::message::Configure,
     registry::{EndReason, RegistryError, VmEnd},
     state::StateEvent,
@@ -112,6 +113,10 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
     // At once for the first time: the VM could be seen running, and be asked to stop, before there was a watch.
     let mut safety_net = Instant::now();
     let mut events = std::mem::replace(&mut started.qmp_events, mpsc::channel(1).1);
+    let vm = started.paths.vm(&started.claim.id);
+    let logs = ["console.log", "qemu.log"].map(|name| vm.join(name));
+    let mut unbounded = std::pin::pin!(keep_bounded(&logs));
+    let mut bounding = true;
     let mut this = Loop { started, agent, ended, ladder: None, waiting: Vec::new(), shutdown: None };
     let reason = loop {
         tokio::select! {
@@ -135,6 +140,10 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
                 watching = changed.is_ok();
                 this.look_at_registry(&ended_state);
                 safety_net = Instant::now() + SECOND_LOOK;
+            }
+            error = &mut unbounded, if bounding => {
+                bounding = false;
+                tracing::error!("the logs of the guest and of the hypervisor are not bounded any more: {error}");
             }
             () = sleep_until(safety_net) => {
                 safety_net = Instant::now() + SAFETY_NET;
