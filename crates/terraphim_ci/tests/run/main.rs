@@ -19,5 +19,6 @@ mod private;
 mod records;
 mod refusals;
 mod signals;
+mod silent;
 mod tree;
 mod vm;

@@ -41,7 +41,7 @@ pub(super) struct ConsoleArgs {
     vm: String,
     /// Go on until the VM ends.
     #[arg(long, short)]
-    follow: bool,
+    pub(super) follow: bool,
 }
 
 impl ConsoleArgs {
