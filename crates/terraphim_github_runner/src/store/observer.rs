@@ -93,10 +93,9 @@ impl StoreObserver {
                 let key = self.commands(*phase, *at).await?;
                 self.start_step(&key, *number, command, false, *at).await
             }
-            RunEvent::CommandFinished { phase, number, exit_code, at, .. } => {
+            RunEvent::CommandFinished { phase, number, outcome, exit_code, at, .. } => {
                 let key = phase_key(*phase);
-                let conclusion = if *exit_code == 0 { Conclusion::Success } else { Conclusion::Failure };
-                self.end_step(&key, *number, None, (conclusion, conclusion), Some(*exit_code), *at).await
+                self.end_step(&key, *number, None, (*outcome, *outcome), Some(*exit_code), *at).await
             }
             RunEvent::JobStarted { job, name, vm_id, at } => {
                 self.start_job(job, name, Some(vm_id.clone()), *at).await

@@ -9,6 +9,7 @@ mod flow;
 #[path = "../support/git_server.rs"]
 mod git_server;
 mod host;
+mod learning;
 mod remote;
 mod services;
 mod world;
