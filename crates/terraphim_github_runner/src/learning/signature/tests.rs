@@ -322,6 +322,11 @@ mod mutations {
         of_templates.sort();
         of_templates.dedup();
         assert_eq!(of_templates.len(), TEMPLATES.len(), "different causes differ");
+        println!(
+            "signatures: {} causes, 1,000 mutations of each: {} signatures",
+            TEMPLATES.len(),
+            of_templates.len()
+        );
     }
 }
 
