@@ -11,6 +11,7 @@ mod git_server;
 mod host;
 mod hostile;
 mod identity;
+mod learning;
 mod limits;
 #[path = "../cli/model_server.rs"]
 mod model_server;
