@@ -111,7 +111,7 @@ impl Memory {
         let commands: Vec<_> = commands.iter().map(|command| self.identity(command)).collect();
         let was_heard = self.places.of.remove(context).is_some();
         self.graph.workflow_edges += commands.len().saturating_sub(1) as u64;
-        if was_heard || self.models.len() >= MAX_REPOSITORIES {
+        if was_heard || (!self.models.contains_key(repository) && self.models.len() >= MAX_REPOSITORIES) {
             return;
         }
         let model = self.models.entry(repository.into()).or_default();

@@ -34,6 +34,9 @@ use table::Table;
 /// time.
 pub(super) const MAX_COMMANDS: u32 = 120_000;
 
+/// Rates: of each of these commands its subcommand, canonical form, text and a pair, and some more pairs.
+const MAX_RATES: u32 = 5 * MAX_COMMANDS;
+
 /// Separates the parts of a key; no command has it.
 pub(super) const SEPARATOR: char = '\u{1f}';
 
@@ -110,8 +113,7 @@ impl Model {
 
     fn empty() -> Model {
         Model {
-            // Of each of 120,000 commands its subcommand, canonical form, text and a pair, and some more pairs.
-            rates: Table::new("rate", 600_000),
+            rates: Table::new("rate", MAX_RATES),
             commands: Table::new("command", MAX_COMMANDS),
             tests: Table::new("test", 100_000),
             jobs: Table::new("job", 10_000),

@@ -6,12 +6,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::MAX_RATES;
+
 /// Counts of pairs of commands, by canonical form.
 #[derive(Debug, Default)]
 pub(in crate::learning) struct Sequences {
     numbers: HashMap<Arc<str>, u32>,
     nodes: Vec<Node>,
-    /// Of all pairs.
+    /// Different pairs; further ones than [`MAX_RATES`] are not counted.
+    pairs: u32,
+    /// How often all pairs were seen.
     total: u64,
 }
 
@@ -45,6 +49,12 @@ pub(in crate::learning) struct Neighbour<'a> {
 impl Sequences {
     /// Counts a pair `times` times.
     pub(super) fn add(&mut self, previous: &str, next: &str, times: u64) {
+        if !self.knows(previous, next) {
+            if self.pairs >= MAX_RATES {
+                return;
+            }
+            self.pairs += 1;
+        }
         let (from, to) = (self.number(previous), self.number(next));
         let few = u32::try_from(times).unwrap_or(u32::MAX);
         count(&mut self.nodes[from as usize].next, to, few);
@@ -79,6 +89,11 @@ impl Sequences {
         Neighbour { command: &other.command, times: u64::from(edge.times), by_chance }
     }
 
+    fn knows(&self, previous: &str, next: &str) -> bool {
+        let (Some(node), Some(to)) = (self.node(previous), self.numbers.get(next)) else { return false };
+        node.next.binary_search_by_key(to, |edge| edge.other).is_ok()
+    }
+
     fn node(&self, command: &str) -> Option<&Node> {
         self.numbers.get(command).map(|number| &self.nodes[*number as usize])
     }
@@ -87,7 +102,8 @@ impl Sequences {
         if let Some(number) = self.numbers.get(command) {
             return *number;
         }
-        let number = u32::try_from(self.nodes.len()).expect("fewer commands than pairs, which are bounded");
+        let number =
+            u32::try_from(self.nodes.len()).expect("two commands for each of less than a million pairs");
         let command: Arc<str> = command.into();
         self.numbers.insert(Arc::clone(&command), number);
         self.nodes.push(Node { command, next: Vec::new(), previous: Vec::new(), out: 0, into: 0 });
@@ -121,5 +137,16 @@ mod tests {
         let chance = sequences.after("a").next().unwrap().by_chance;
         assert!((chance - 4.0 * 5.0 / 7.0).abs() < 1e-12, "{chance}");
         assert_eq!(sequences.after("x").count(), 0);
+    }
+
+    #[test]
+    fn a_pair_too_many_is_not_counted_and_the_known_ones_are() {
+        let mut sequences = Sequences::default();
+        sequences.add("a", "b", 1);
+        sequences.pairs = MAX_RATES;
+        sequences.add("a", "b", 1);
+        sequences.add("a", "new", 1);
+        let after: Vec<_> = sequences.after("a").map(|one| (one.command, one.times)).collect();
+        assert_eq!((after, sequences.nodes.len(), sequences.total), (vec![("b", 2)], 2, 2));
     }
 }
