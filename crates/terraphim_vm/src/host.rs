@@ -429,7 +429,7 @@ impl Host {
                     return Ok(Some(record));
                 }
                 tokio::select! {
-                    changed = changes.changed() => changed.io("watch", &self.paths.registry())?,
+                    changed = changes.changed() => drop(changed.io("watch", &self.paths.registry())?),
                     lock = VmLock::take(&self.paths, id, START_LIMIT) => return lock.map(|_| None),
                 }
             }

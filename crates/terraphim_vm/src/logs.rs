@@ -8,13 +8,9 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
-
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-
-use crate::watch::DirectoryWatch;
 
 /// A log of more bytes than these is cut.
 pub const LIMIT: u64 = 4 * 1024 * 1024;
@@ -24,7 +20,7 @@ pub const KEPT: u64 = 1024 * 1024;
 
 /// How long writes go unnoticed after one was: a guest that writes without end must not keep its supervisor busy. By so much
 /// time's writing a log can be larger than [`LIMIT`].
-const REST: Duration = Duration::from_millis(200);
+pub(crate) const REST: Duration = Duration::from_millis(200);
 
 const BEFORE: &str = "[tci: the first ";
 const AFTER: &str = " bytes of this log were cut]\n";
@@ -88,27 +84,6 @@ pub fn cut(path: &Path) -> io::Result<()> {
     let mut whole = format!("{BEFORE}{cut}{AFTER}").into_bytes();
     whole.extend_from_slice(kept);
     log.write_all(&whole)
-}
-
-/// Keeps the logs at `paths` bounded for as long as it is polled. Returns only with an error.
-pub(crate) async fn keep_bounded(paths: &[PathBuf]) -> io::Error {
-    match bound(paths).await {
-        Ok(never) => match never {},
-        Err(error) => error,
-    }
-}
-
-async fn bound(paths: &[PathBuf]) -> io::Result<std::convert::Infallible> {
-    let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    for path in paths {
-        inotify::add_watch(&fd, path, WatchFlags::MODIFY)?;
-    }
-    let mut writes = DirectoryWatch::of(fd)?;
-    loop {
-        paths.iter().try_for_each(|path| cut(path))?;
-        writes.changed().await?;
-        tokio::time::sleep(REST).await;
-    }
 }
 
 #[cfg(test)]
@@ -182,29 +157,5 @@ mod tests {
         std::os::unix::fs::symlink(&victim, &link).unwrap();
         assert!(cut(&link).is_err());
         assert_eq!(std::fs::metadata(&victim).unwrap().len(), LIMIT + 1);
-    }
-
-    #[tokio::test]
-    async fn a_writer_that_does_not_end_leaves_a_bounded_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("console.log");
-        let mut writer = create(&path);
-        let bounded = keep_bounded(std::slice::from_ref(&path));
-        tokio::pin!(bounded);
-        let mut written = 0;
-        while written < 5 * LIMIT {
-            // What is written in the moment of a cut would be lost, so each cut is awaited.
-            while writer.metadata().unwrap().len() <= LIMIT {
-                writer.write_all(&lines(0, 4096)).unwrap();
-                written += 4096 * LINE;
-            }
-            while writer.metadata().unwrap().len() > LIMIT {
-                let moment = tokio::time::sleep(Duration::from_millis(5));
-                tokio::select! { error = &mut bounded => panic!("{error}"), () = moment => {} }
-            }
-        }
-        let from = beginning(&File::open(&path).unwrap()).unwrap();
-        let length = writer.metadata().unwrap().len();
-        assert_eq!(from.cut + length - from.offset, written);
     }
 }

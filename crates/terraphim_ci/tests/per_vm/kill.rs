@@ -37,8 +37,9 @@ impl Operation {
         let is = |part: &str| name.contains(part);
         match () {
             () if is("create") => Operation::Create,
-            () if is("start") => Operation::Start,
+            // Before the starts: an execution has one too.
             () if is("exec") => Operation::Exec,
+            () if is("start") => Operation::Start,
             () if is("snapshot") => Operation::Snapshot,
             () if is("rollback") => Operation::Rollback,
             () if is("remove") => Operation::Remove,
@@ -280,6 +281,7 @@ fn kill_others_at(point: Point, victims: &[Role], command: &[&str]) -> bool {
     let found: Vec<&Process> =
         victims.iter().filter_map(|role| there.iter().find(|it| it.role == *role)).collect();
     let all = found.len() == victims.len();
+    let killed: Vec<i32> = found.iter().map(|victim| victim.pid).collect();
     for victim in found {
         victim.kill();
     }
@@ -289,6 +291,10 @@ fn kill_others_at(point: Point, victims: &[Role], command: &[&str]) -> bool {
     if let Some(child) = child {
         finish(child);
     }
+    // A killed process closes what it has open, which ends its clients, before it is dead.
+    case.test.wait_until("the victims' end", || {
+        !case.test.processes().iter().any(|left| killed.contains(&left.pid))
+    });
     case.settle(command);
     all
 }
