@@ -1,9 +1,9 @@
 //! Every directory of `testdata/workflows` is a behaviour: `workflow.yml` is run, and the result must be as
-//! `expected.json`: `report` is what the report must hold at least (lists of the same length, entry by entry), `error`
-//! part of the message of a workflow that is refused and `at` its line and column; `output` are texts that the log must
-//! hold, `notices` texts that must be said about the run, `lacks` texts that must be nowhere. `called/x.yml` is what
-//! jobs call as `./.github/workflows/x.yml`. `files` is the working tree; `repositories/OWNER/NAME/TAG` are repositories
-//! of actions that a git server on loopback has.
+//! `expected.json`: `rule` says whose rule it is and where it is written; `report` is what the report must hold at least
+//! (lists of the same length, entry by entry), `error` part of the message of a workflow that is refused and `at` its line
+//! and column; `output` are texts that the log must hold, `notices` texts that must be said about the run, `lacks` texts
+//! that must be nowhere. `called/x.yml` is what jobs call as `./.github/workflows/x.yml`. `files` is the working tree;
+//! `repositories/OWNER/NAME/TAG` are repositories of actions that a git server on loopback has.
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,7 @@ struct Environment {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Expected {
+    rule: String,
     report: Value,
     error: Option<String>,
     at: Option<String>,
@@ -94,6 +95,9 @@ async fn check(directory: &Path) -> Vec<String> {
         Err(error) => Err(EngineError::from(error)),
     };
     let mut problems = Vec::new();
+    if expected.rule.is_empty() {
+        problems.push("no rule is cited".to_owned());
+    }
     match (&result, &expected.error) {
         (Ok(report), None) => {
             let report = serde_json::to_value(report).unwrap();
