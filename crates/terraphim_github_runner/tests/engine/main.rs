@@ -11,5 +11,6 @@ mod git_server;
 mod host;
 mod learning;
 mod remote;
+mod secrets;
 mod services;
 mod world;
