@@ -138,3 +138,8 @@ fn actions_of_other_repositories_run_in_a_vm() {
 fn local_actions_run_in_a_vm() {
     behaves("action-composite");
 }
+
+#[test]
+fn calls_of_other_repositories_run_in_a_vm() {
+    behaves("called-remote");
+}
