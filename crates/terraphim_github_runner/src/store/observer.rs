@@ -13,7 +13,9 @@ use super::{
     AnnotationRecord, JobEnd, JobStart, LogWriter, RunEnd, RunFiles, RunId, RunStore, StepEnd, StepStart,
     StoreError, StoredConclusion,
 };
-use crate::engine::{Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunEvent, RunObserver};
+use crate::engine::{
+    Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunEvent, RunObserver, split_lines,
+};
 
 /// Records one run as it happens.
 ///
@@ -270,7 +272,7 @@ impl StoreObserver {
         let at_ms = at.timestamp_millis();
         let place = step.and_then(|step| i64::try_from(step).ok());
         let background = place.filter(|step| job.open_steps.get(step) == Some(&true));
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
+        for line in split_lines(text) {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             match background {
                 Some(step) => job.log.line(at_ms, &[format!("[{step}] ").as_bytes(), line].concat())?,
