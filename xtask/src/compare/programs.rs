@@ -192,7 +192,8 @@ impl Jobs {
         let is_ours = self.is_checkout_added && line["step"] == CHECKOUT;
         // A step of a composite action has the ids of those around it before its own.
         let is_of_job = line["stepID"].as_array().is_some_and(|path| path.len() == 1);
-        if !line["stepResult"].is_null() && is_of_job && !is_ours {
+        // Of actions, it tells of stages that they do not have.
+        if !line["stepResult"].is_null() && line["stage"] == "Main" && is_of_job && !is_ours {
             job.steps.push(json!({"outcome": line["stepResult"]}));
         }
         if !line["jobResult"].is_null() {
@@ -300,8 +301,9 @@ mod tests {
             r#"{"jobID":"a","matrix":{},"msg":"one\n","raw_output":true}"#,
             r#"{"jobID":"b","matrix":{},"msg":"between\n","raw_output":true}"#,
             r#"{"jobID":"a","matrix":{},"msg":"two\n","raw_output":true}"#,
-            r#"{"jobID":"a","matrix":{},"msg":"inner","stepID":["x","y"],"stepResult":"failure"}"#,
-            r#"{"jobID":"a","matrix":{},"msg":"done","stepID":["x"],"stepResult":"success"}"#,
+            r#"{"jobID":"a","matrix":{},"msg":"inner","stage":"Main","stepID":["x","y"],"stepResult":"failure"}"#,
+            r#"{"jobID":"a","matrix":{},"msg":"done","stage":"Main","stepID":["x"],"stepResult":"success"}"#,
+            r#"{"jobID":"a","matrix":{},"msg":"done","stage":"Post","stepID":["x"],"stepResult":"success"}"#,
             r#"{"jobID":"a","matrix":{},"msg":"end","jobResult":"success"}"#,
         ] {
             assert!(jobs.take(line));
