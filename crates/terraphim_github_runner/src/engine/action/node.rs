@@ -110,7 +110,7 @@ fn none_of(version: NodeVersion, nodes: &Nodes, file: &str) -> String {
     let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
     format!(
         "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in \
-         /opt/node{wanted} or in the search path"
+         /opt/node{wanted} or in the search path, such as `debian-testing`"
     )
 }
 
