@@ -81,7 +81,11 @@ impl Tci {
 
     /// What a run is not given but finds.
     fn store_settings(&self, how: &Value, repository: &Path) -> Result<()> {
-        for (environment, own) in how["environments"].as_object().into_iter().flatten() {
+        let environments = how["environments"].as_object().into_iter().flatten();
+        // Those of the repository too: what is given with a run is stronger than an environment.
+        let all = how.get("environments").map(|_| ("", how));
+        for (environment, own) in all.into_iter().chain(environments.map(|(name, own)| (name.as_str(), own)))
+        {
             for (name, kind) in [("secret", "secrets"), ("var", "vars")] {
                 let pairs = own[kind].as_object().into_iter().flatten();
                 let line = |(name, value): (&String, &Value)| {
@@ -90,7 +94,10 @@ impl Tci {
                 let file = repository.with_file_name("settings.env");
                 fs::write(&file, pairs.map(line).collect::<String>())?;
                 let mut command = self.command(repository);
-                command.args([name, "set", "--env", environment, "-f"]).arg(&file);
+                command.args([name, "set", "-f"]).arg(&file);
+                if !environment.is_empty() {
+                    command.args(["--env", environment]);
+                }
                 let output = end(&mut command)?;
                 ensure!(output.status.success(), "cannot set settings: {}", text(&output.stderr));
             }
@@ -244,7 +251,8 @@ fn give(command: &mut Command, how: &Value, repository: &Path) -> Result<()> {
         command.arg("--eventpath").arg(path);
     }
     for (flag, key) in [("--env", "env"), ("--var", "vars"), ("--secret", "secrets"), ("--input", "inputs")] {
-        for (name, value) in how[key].as_object().unwrap_or(&Map::new()) {
+        let is_stored = how.get("environments").is_some() && matches!(key, "vars" | "secrets");
+        for (name, value) in how[key].as_object().filter(|_| !is_stored).unwrap_or(&Map::new()) {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             command.arg(flag).arg(format!("{name}={text}"));
         }
