@@ -6,6 +6,7 @@
 
 #[path = "../tests/engine/host.rs"]
 #[expect(dead_code, reason = "the tests of the engine need more of it")]
+#[expect(clippy::unwrap_used, reason = "tests that cannot go on fail")]
 mod host;
 mod idle;
 
