@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export TCI_TEST_IMAGES="$PWD/target/tci-test"
 cargo build --workspace --all-targets --locked --quiet
-for image in busybox debian debian-docker; do
+for image in busybox debian debian-docker debian-testing; do
   target/debug/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done
 echo "== a release has no fault points"

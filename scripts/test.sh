@@ -38,4 +38,4 @@ read -r _ _ FIRECRACKER_API_URL <"$host/said"
 FIRECRACKER_AUTH_TOKEN=$(target/debug/tci token create end-to-end)
 export FIRECRACKER_API_URL FIRECRACKER_AUTH_TOKEN
 # The whole workspace, so that nothing is built anew with the features of one crate.
-cargo test --workspace --locked --quiet --test end_to_end_test end_to_end_real_firecracker_vm -- --ignored
+cargo test --workspace --locked --quiet --test end_to_end_test end_to_end -- --ignored

@@ -1,10 +1,11 @@
-//! How fast the crate is: evaluations a second, a file of 1 MiB, a matrix of 256 jobs.
+//! How fast the crate is: evaluations a second, a file of 1 MiB, a matrix of 256 jobs, masking.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::Write;
 use std::time::Instant;
 use terraphim_actions::expr::{Allowed, Object, Scope, parse};
+use terraphim_actions::mask::{MaskStream, Masker};
 use terraphim_actions::plan::Plan;
 use terraphim_actions::workflow::Workflow;
 
@@ -31,6 +32,27 @@ fn big_file() -> String {
     text
 }
 
+/// Fifty secrets like tokens, and a megabyte of a log in which each is once.
+fn secrets_and_log() -> (Vec<String>, String) {
+    let secrets: Vec<String> = (0..50)
+        .map(|n: u64| format!("tok_{:016x}{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15), !n << 7))
+        .collect();
+    let mut log = String::new();
+    for n in 0_usize.. {
+        if log.len() >= 1 << 20 {
+            break;
+        }
+        // Writing to a string cannot fail.
+        let _ = match secrets.get(n / 200).filter(|_| n.is_multiple_of(200)) {
+            Some(secret) => writeln!(log, "Authorization: bearer {secret} sent"),
+            None => {
+                writeln!(log, "   Compiling some-crate-{n} v0.{}.3 (/workspace/rocket/crates/{n})", n % 17)
+            }
+        };
+    }
+    (secrets, log)
+}
+
 fn main() {
     let mut github = Object::new();
     github.insert("ref", "refs/heads/main");
@@ -55,5 +77,17 @@ fn main() {
     let workflow = Workflow::parse(&text, "w.yml").ok();
     measure("plan a matrix of 256 jobs", 50, || {
         let _ = black_box(workflow.as_ref().map(|workflow| Plan::new(workflow, &contexts)));
+    });
+
+    let (secrets, log) = secrets_and_log();
+    measure("make a masker of 50 secrets", 20, || {
+        let mut masker = Masker::new();
+        let _ = black_box(masker.add_all(secrets.iter().map(String::as_str)));
+    });
+    let mut masker = Masker::new();
+    let added = masker.add_all(secrets.iter().map(String::as_str));
+    measure("mask 1 MiB of log with 50 secrets (5,000 us are 200 MB/s)", 200, || {
+        let mut stream = MaskStream::new();
+        let _ = black_box((stream.push(&masker, log.as_bytes()), stream.finish(&masker), added));
     });
 }

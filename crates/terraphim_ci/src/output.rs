@@ -26,6 +26,11 @@ impl Paint {
         Paint { is_on: io::stderr().is_terminal() && wants_colour() }
     }
 
+    /// Whether there are any.
+    pub(crate) fn is_on(self) -> bool {
+        self.is_on
+    }
+
     /// No colours.
     #[cfg(test)]
     pub(crate) fn plain() -> Paint {

@@ -11,8 +11,9 @@ use jiff::{
     tz::{AmbiguousOffset, Offset, TimeZone},
 };
 use terraphim_actions::{
+    diagnostic::{Diagnostic, Severity},
     trigger::cron::{Civil, Cron, CronError},
-    workflow::Schedule,
+    workflow::{Schedule, Workflow},
 };
 use thiserror::Error;
 
@@ -96,6 +97,28 @@ impl DueTimes {
             }
         }
     }
+}
+
+/// Warnings about time zones that do not exist. (The language's own checks know cron, but no zones: those are data of the
+/// host.)
+#[must_use]
+pub fn unknown_zones(workflow: &Workflow) -> Vec<Diagnostic> {
+    let file = workflow.files.first().cloned().unwrap_or_else(|| "".into());
+    let unknown = |schedule: &Schedule| {
+        let error = DueTimes::new(schedule).err().filter(|error| matches!(error, ScheduleError::Zone(_)))?;
+        let span = schedule.timezone.as_ref()?.span;
+        let finding = Diagnostic::error(&file, span, capital(&error.to_string()));
+        let hint = "The workflow never starts at this time; names are those of the IANA database, such as Europe/Berlin";
+        Some(Diagnostic { severity: Severity::Warning, ..finding.with_hint(hint) })
+    };
+    let schedules = workflow.on.events.get("schedule").into_iter().flat_map(|trigger| &trigger.schedule);
+    schedules.filter_map(unknown).collect()
+}
+
+/// Findings about files are sentences.
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
 }
 
 /// The zone with this IANA name.

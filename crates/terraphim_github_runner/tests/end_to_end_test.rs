@@ -25,6 +25,13 @@ fn event() -> GitHubEvent {
     }
 }
 
+fn host() -> VmCommandExecutor {
+    let url = env::var("FIRECRACKER_API_URL").unwrap_or_else(|_| "http://127.0.0.1:8080".to_owned());
+    let token =
+        env::var("FIRECRACKER_AUTH_TOKEN").expect("FIRECRACKER_AUTH_TOKEN: `tci token create` prints one");
+    VmCommandExecutor::with_auth(url, token)
+}
+
 fn step(name: &str, command: &str) -> WorkflowStep {
     WorkflowStep {
         name: name.to_owned(),
@@ -35,15 +42,48 @@ fn step(name: &str, command: &str) -> WorkflowStep {
     }
 }
 
+/// Setup, steps and cleanup, failures among them: each is learned as what it was.
+#[tokio::test]
+#[ignore = "needs a VM host: scripts/test.sh starts one"]
+async fn end_to_end_setup_steps_and_cleanup_are_learned() {
+    let sessions = Arc::new(SessionManager::new(SessionManagerConfig::default()));
+    let learning = Arc::new(InMemoryLearningCoordinator::with_knowledge_graph("end-to-end").await.unwrap());
+    let executor = Arc::new(host());
+    let workflows =
+        WorkflowExecutor::with_executor(executor, Arc::clone(&sessions), WorkflowExecutorConfig::default())
+            .with_learning(Arc::clone(&learning) as _);
+    let failing =
+        WorkflowStep { continue_on_error: true, ..step("Fails", "echo 'error: no luck' >&2; exit 3") };
+    let workflow = ParsedWorkflow {
+        name: "learned".to_owned(),
+        trigger: "push".to_owned(),
+        environment: HashMap::new(),
+        setup_commands: vec!["mkdir -p out".to_owned()],
+        steps: vec![step("Works", "test -d out"), failing],
+        cleanup_commands: vec!["rmdir out".to_owned()],
+        cache_paths: vec![],
+    };
+    for _ in 0..3 {
+        workflows.execute_workflow(&workflow, &WorkflowContext::new(event())).await.unwrap();
+    }
+    let stats = learning.get_stats();
+    assert_eq!((stats.total_successes, stats.total_failures), (9, 3), "setup, a step, cleanup; the other");
+    assert_eq!((stats.unique_success_patterns, stats.lessons_created), (3, 1));
+    let graph = learning.knowledge_graph().unwrap();
+    let reasons = graph.failure_signatures(&workflow.steps[1].command).await.unwrap();
+    assert_eq!(reasons, [("error: no luck".to_owned(), 3)]);
+    for (first, second) in [("mkdir -p out", "test -d out"), (&workflow.steps[1].command, "rmdir out")] {
+        assert!(graph.predict_success(first, second).await > 0.6, "{first} then {second}");
+    }
+    sessions.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 #[ignore = "needs a VM host: scripts/test.sh starts one"]
 async fn end_to_end_real_firecracker_vm() {
-    let url = env::var("FIRECRACKER_API_URL").unwrap_or_else(|_| "http://127.0.0.1:8080".to_owned());
-    let token =
-        env::var("FIRECRACKER_AUTH_TOKEN").expect("FIRECRACKER_AUTH_TOKEN: `tci token create` prints one");
     let sessions = Arc::new(SessionManager::new(SessionManagerConfig::default()));
     let learning = Arc::new(InMemoryLearningCoordinator::new("end-to-end"));
-    let executor = Arc::new(VmCommandExecutor::with_auth(url, token));
+    let executor = Arc::new(host());
     let workflows =
         WorkflowExecutor::with_executor(executor, Arc::clone(&sessions), WorkflowExecutorConfig::default())
             .with_learning(Arc::clone(&learning) as _);

@@ -9,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use support::{Behaviour, Call, Dice, Provider, config, context, manager, workflow};
 use terraphim_github_runner::{
-    CommandExecutor, CommandResult, ExecutionStatus, GitHubRunnerError, InMemoryLearningCoordinator,
-    ParsedWorkflow, Result, Session, SessionManagerConfig, SnapshotId, WorkflowExecutor,
-    WorkflowExecutorConfig, WorkflowResult,
+    ApplicableLesson, CommandExecutor, CommandResult, ExecutionStatus, GitHubRunnerError,
+    InMemoryLearningCoordinator, LearningCoordinator, ParsedWorkflow, Result, Session, SessionManagerConfig,
+    SnapshotId, WorkflowContext, WorkflowExecutor, WorkflowExecutorConfig, WorkflowOptimization,
+    WorkflowResult,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -280,6 +281,74 @@ async fn a_workflow_that_cannot_run_gets_no_vm() {
     bad_context.env_vars.insert("1".into(), String::new());
     workflows.execute_workflow(&workflow(&["a"]), &bad_context).await.unwrap_err();
     assert_eq!(provider.allocations(), 0);
+}
+
+/// What a coordinator heard, in order.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+#[async_trait]
+impl LearningCoordinator for Heard {
+    async fn record_success(
+        &self,
+        command: &str,
+        _duration_ms: u64,
+        _context: &WorkflowContext,
+    ) -> Result<()> {
+        self.0.lock().unwrap().push(format!("{command}: good"));
+        Ok(())
+    }
+
+    async fn record_failure(&self, command: &str, error: &str, _context: &WorkflowContext) -> Result<()> {
+        self.0.lock().unwrap().push(format!("{command}: {error}"));
+        Ok(())
+    }
+
+    async fn record_workflow_result(&self, result: &WorkflowResult) -> Result<()> {
+        self.0.lock().unwrap().push(format!("the run: {}", result.success));
+        Ok(())
+    }
+
+    async fn suggest_optimizations(&self, _context: &WorkflowContext) -> Result<Vec<WorkflowOptimization>> {
+        Ok(Vec::new())
+    }
+
+    async fn get_applicable_lessons(&self, _context: &WorkflowContext) -> Result<Vec<ApplicableLesson>> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn setup_steps_and_cleanup_are_reported_with_what_became_of_them() {
+    let provider = Provider::quick();
+    let heard = Arc::new(Heard::default());
+    let workflows = WorkflowExecutor::with_executor(
+        Arc::new(Scripted::default()),
+        manager(&provider, config(1)),
+        plain(),
+    )
+    .with_learning(Arc::clone(&heard) as _);
+    let mut workflow = workflow(&["a", "exit 7", "never"]);
+    workflow.cleanup_commands = vec!["exit 9".into(), "sweep".into()];
+    workflows.execute_workflow(&workflow, &context()).await.unwrap();
+    // A setup command that fails ends the run before its steps.
+    workflow.setup_commands = vec!["exit 5".into()];
+    workflows.execute_workflow(&workflow, &context()).await.unwrap();
+    assert_eq!(
+        *heard.0.lock().unwrap(),
+        [
+            "setup: good",
+            "a: good",
+            "exit 7: error: it failed",
+            "exit 9: error: it failed",
+            "sweep: good",
+            "the run: false",
+            "exit 5: error: it failed",
+            "exit 9: error: it failed",
+            "sweep: good",
+            "the run: false",
+        ]
+    );
 }
 
 #[tokio::test]

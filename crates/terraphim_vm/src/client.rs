@@ -1,6 +1,6 @@
 //! Talking to a supervisor.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -13,7 +13,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::{io::AsyncRead, net::UnixStream};
+use tokio::{
+    io::AsyncRead,
+    net::UnixStream,
+    time::{sleep, timeout},
+};
 use tokio_util::{io::ReaderStream, io::StreamReader, task::AbortOnDropHandle};
 
 use crate::{
@@ -34,9 +38,14 @@ type Body = BoxBody<Bytes, io::Error>;
 /// Read at once from a stream that is sent to the guest.
 const CHUNK: usize = 256 * 1024;
 
+/// What a supervisor may take to give a sign of life, when asked for one: it has a thread for nothing else, so this is only for
+/// hosts that are very busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Calls the supervisor of one running VM. Every call opens a connection of its own.
 ///
-/// Calls that need the guest wait until it has booted.
+/// Calls that need the guest wait until it has booted. A call fails with [`VmError::Silent`] when the supervisor does not answer
+/// and gives no sign of life either for twenty seconds.
 #[derive(Clone, Debug)]
 pub struct VmClient {
     id: VmId,
@@ -97,15 +106,16 @@ impl VmClient {
     /// Asks the supervisor for a sign of life.
     ///
     /// # Errors
-    /// It cannot be reached.
+    /// It cannot be reached, or gives none within ten seconds.
     pub async fn ping(&self) -> Result<(), VmError> {
-        self.send("ping", Method::GET, "/v1/ping", empty()).await.map(drop)
+        let ping = self.transmit("ping", Method::GET, "/v1/ping", &[], empty());
+        timeout(PATIENCE, ping).await.unwrap_or_else(|_| Err(self.silent(PATIENCE))).map(drop)
     }
 
     /// What the supervisor says about its VM.
     ///
     /// # Errors
-    /// It cannot be reached.
+    /// It cannot be reached, or does not answer.
     pub async fn status(&self) -> Result<VmStatus, VmError> {
         self.json("status", Method::GET, "/v1/status", empty()).await
     }
@@ -313,7 +323,37 @@ impl VmClient {
         self.send_with(call, method, path, &[], body).await
     }
 
+    /// A call may take its time, as long as the supervisor lives.
     async fn send_with(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Answer, VmError> {
+        tokio::select! {
+            answer = self.transmit(call, method, path, headers, body) => answer,
+            silent = self.until_silent() => Err(silent),
+        }
+    }
+
+    /// Returns when the supervisor gives no sign of life any more. Nothing tells of a process that is stopped, or hangs: it has to
+    /// be asked.
+    async fn until_silent(&self) -> VmError {
+        loop {
+            sleep(PATIENCE).await;
+            if let Err(VmError::Silent { .. }) = self.ping().await {
+                return self.silent(2 * PATIENCE);
+            }
+        }
+    }
+
+    fn silent(&self, duration: Duration) -> VmError {
+        VmError::Silent { id: self.id.clone(), seconds: duration.as_secs() }
+    }
+
+    async fn transmit(
         &self,
         call: &'static str,
         method: Method,

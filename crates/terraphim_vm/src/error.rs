@@ -64,6 +64,16 @@ pub enum VmError {
         #[source]
         source: io::Error,
     },
+    /// The supervisor takes a call and says nothing, not even that it lives: it is stopped, or hangs.
+    #[error(
+        "the supervisor of VM {id} has not answered for {seconds} s; the VM may run on, `tci vm stop {id}` ends it"
+    )]
+    Silent {
+        /// Which VM.
+        id: VmId,
+        /// How long.
+        seconds: u64,
+    },
     /// The supervisor refused a call.
     #[error("{message}")]
     Refused {

@@ -104,7 +104,7 @@ impl Events {
             self.host.reconcile()?;
             // Somebody else may be at it, or about to start the VM anew.
             let changed = timeout(SECOND_LOOK, self.changes.changed()).await;
-            return changed.unwrap_or(Ok(())).io("watch", &path);
+            return changed.map_or(Ok(()), |changed| changed.map(drop)).io("watch", &path);
         }
         let supervisors = records.iter().filter_map(|record| record.supervisor.as_ref());
         let mut ends = Vec::new();

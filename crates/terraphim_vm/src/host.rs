@@ -25,6 +25,7 @@ use crate::{
     error::IoContext as _,
     fault::{self, Point},
     image::ImageStore,
+    logs,
     process::Role,
     reconcile::purge,
     registry::{Claim, Registry, RegistryError},
@@ -370,6 +371,7 @@ impl Host {
         let directory = self.paths.vm(id);
         crate::make_private_directory(&directory).io("create", &directory)?;
         let log_path = directory.join("supervisor.log");
+        logs::cut(&log_path).io("cut", &log_path)?;
         let log = fs::File::options().create(true).append(true).open(&log_path).io("open", &log_path)?;
         let (near, far) = StdStream::pair().io("make a socket pair for", &self.program)?;
         let args = SupervisorArgs {
@@ -427,7 +429,7 @@ impl Host {
                     return Ok(Some(record));
                 }
                 tokio::select! {
-                    changed = changes.changed() => changed.io("watch", &self.paths.registry())?,
+                    changed = changes.changed() => drop(changed.io("watch", &self.paths.registry())?),
                     lock = VmLock::take(&self.paths, id, START_LIMIT) => return lock.map(|_| None),
                 }
             }

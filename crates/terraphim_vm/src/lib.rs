@@ -8,6 +8,7 @@ pub mod driver;
 #[cfg(feature = "failpoints")]
 pub mod fault;
 pub mod image;
+pub mod logs;
 pub mod registry;
 pub mod state;
 pub mod supervisor;

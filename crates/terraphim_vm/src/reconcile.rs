@@ -62,10 +62,8 @@ impl Host {
     /// Likewise for who knows how the supervisor ended.
     pub(crate) fn repair_because(&self, id: &VmId, detail: &str) -> Result<(), VmError> {
         let read = || Registry::read_only(&self.paths().registry());
-        if !read()?.get(id)?.is_some_and(|row| row.needs_repair()) {
-            return Ok(());
-        }
-        let Some(lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
+        let Some(row) = read()?.get(id)?.filter(VmRecord::needs_repair) else { return Ok(()) };
+        let Some(lock) = self.lock_after(&row)? else { return Ok(()) };
         // Read again under the lock: somebody may have repaired, started or removed it meanwhile.
         let Some(row) = read()?.get(id)? else { return lock.discard(self.paths(), id) };
         if !row.needs_repair() {
@@ -88,6 +86,15 @@ impl Host {
         }
         // A VM that was made for one process is of no use to anybody else.
         if row.owner.is_some() { purge(self.paths(), &registry, &claim) } else { Ok(()) }
+    }
+
+    /// Takes the lock that the dead supervisor of a row had; `None` when somebody else has it. A process that dies loses its
+    /// memory, and with it the arguments that it is known by, a moment before its files and their locks.
+    fn lock_after(&self, row: &VmRecord) -> Result<Option<VmLock>, VmError> {
+        let lock = VmLock::try_take(self.paths(), &row.id)?;
+        let Some(supervisor) = row.supervisor.as_ref().filter(|_| lock.is_none()) else { return Ok(lock) };
+        supervisor.ended_within(DEATH_LIMIT).io("watch the supervisor in", Path::new("/proc"))?;
+        VmLock::try_take(self.paths(), &row.id)
     }
 
     /// A row says `stopped` only after the hypervisor has gone. The kernel has killed it with its supervisor; this is for

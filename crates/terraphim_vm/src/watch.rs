@@ -49,6 +49,17 @@ pub(crate) struct Watch {
     /// What is written to all the time is watched by itself: its directory would tell of every write to its neighbours
     /// too, such as the log of the run store with some ten writes for each step.
     writes: Option<Writes>,
+    /// Files that are watched beside, each until it is written to.
+    beside: Vec<i32>,
+}
+
+/// What a change concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The file that the watch is for.
+    pub(crate) file: bool,
+    /// One of those of [`Watch::once`].
+    pub(crate) beside: bool,
 }
 
 #[derive(Debug)]
@@ -98,27 +109,37 @@ impl Watch {
         let directory = path.parent().unwrap_or(Path::new("."));
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).io("watch", directory)?;
         inotify::add_watch(&fd, directory, what).io("watch", directory)?;
-        Ok(Watch { fd: watched(fd).io("watch", directory)?, name, writes: None })
+        Ok(Watch { fd: watched(fd).io("watch", directory)?, name, writes: None, beside: Vec::new() })
+    }
+
+    /// Tells also of the next write to each of `files`, and then of no further one until it is called again. It shares the
+    /// descriptor, of which a user has 128 by default (inotify(7), `max_user_instances`), and a host many VMs.
+    pub(crate) fn once(&mut self, files: &[PathBuf]) -> io::Result<()> {
+        let what = WatchFlags::MODIFY | WatchFlags::ONESHOT;
+        let add = |file: &PathBuf| inotify::add_watch(self.fd.get_ref(), file, what);
+        self.beside = files.iter().map(add).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// Returns after the next change. Changes between two calls count as one.
     ///
     /// # Cancel safety
     /// A change is not lost: it is either returned or still unread.
-    pub(crate) async fn changed(&mut self) -> io::Result<()> {
+    pub(crate) async fn changed(&mut self) -> io::Result<Change> {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut ready = self.fd.readable().await?;
-            let (mut relevant, mut has_come) = (false, false);
+            let (mut change, mut has_come) = (Change::default(), false);
             let mut reader = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
             loop {
                 match reader.next() {
+                    Ok(event) if self.beside.contains(&event.wd()) => change.beside = true,
                     Ok(event) => {
                         let is_named =
                             event.file_name().is_some_and(|name| name.to_bytes() == self.name.as_bytes());
                         let own = self.writes.as_ref().is_some_and(|writes| writes.watch == Some(event.wd()));
                         has_come |= is_named || event.events().contains(ReadFlags::IGNORED);
-                        relevant |= is_named || own || event.events().intersects(EVERYTHING);
+                        change.file |= is_named || own || event.events().intersects(EVERYTHING);
                     }
                     Err(rustix::io::Errno::WOULDBLOCK) => break,
                     Err(errno) => return Err(errno.into()),
@@ -128,8 +149,8 @@ impl Watch {
             if has_come && let Some(writes) = &mut self.writes {
                 writes.follow(self.fd.get_ref())?;
             }
-            if relevant {
-                return Ok(());
+            if change != Change::default() {
+                return Ok(change);
             }
         }
     }
@@ -182,5 +203,35 @@ impl DirectoryWatch {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, io::Write as _, time::Duration};
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_file_beside_is_told_of_once_until_asked_again() {
+        const MOMENT: Duration = Duration::from_millis(50);
+        let dir = tempfile::tempdir().unwrap();
+        let (database, log) = (dir.path().join("vms.db"), dir.path().join("vm/console.log"));
+        fs::create_dir(dir.path().join("vm")).unwrap();
+        let mut file = fs::File::create(&log).unwrap();
+        let mut watch = Watch::new(&database).unwrap();
+        for _ in 0..2 {
+            watch.once(std::slice::from_ref(&log)).unwrap();
+            file.write_all(b"x").unwrap();
+            assert_eq!(watch.changed().await.unwrap(), Change { file: false, beside: true });
+            file.write_all(b"x").unwrap();
+            assert!(timeout(MOMENT, watch.changed()).await.is_err(), "it was not asked again");
+            fs::write(log_of(&database), "x").unwrap();
+            assert!(watch.changed().await.unwrap().file);
+            while timeout(MOMENT, watch.changed()).await.is_ok() {}
+        }
+        // What was written before it was asked for is no news.
+        watch.once(&[log]).unwrap();
+        assert!(timeout(MOMENT, watch.changed()).await.is_err());
     }
 }

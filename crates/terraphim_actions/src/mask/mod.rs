@@ -8,12 +8,17 @@ mod stream;
 
 pub use stream::MaskStream;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use std::collections::HashSet;
 use std::ops::Range;
 
 /// What a secret is replaced by.
 pub const MASK: &str = "***";
+
+/// Up to so many bytes of patterns are searched for with a table of all transitions, which is several times as fast as the
+/// library's choice for more than a hundred patterns. The table has some 512 bytes for each byte of a pattern: 25 MB at
+/// most, and for 50 secrets of 40 characters 10 MB that are made in some milliseconds.
+const MAX_TABLE: usize = 48 << 10;
 
 /// A set of secrets.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +93,10 @@ impl Masker {
         }
         if self.patterns.len() > before {
             let patterns = self.patterns.iter().map(|pattern| &pattern.bytes);
-            self.automaton = Some(AhoCorasick::new(patterns).map_err(|_| MaskError::TooMany)?);
+            let size: usize = patterns.clone().map(Vec::len).sum();
+            let kind = (size <= MAX_TABLE).then_some(AhoCorasickKind::DFA);
+            let automaton = AhoCorasick::builder().kind(kind).build(patterns);
+            self.automaton = Some(automaton.map_err(|_| MaskError::TooMany)?);
         }
         Ok(())
     }
@@ -117,16 +125,22 @@ impl Masker {
     /// The text with every secret replaced.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
+        let mut out = Vec::with_capacity(text.len());
+        self.mask_bytes(text.as_bytes(), |part| out.extend_from_slice(part));
+        // A pattern is valid UTF-8, so it starts and ends at characters, and what is left is text.
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// Hands the text to `write` part by part, in order, with every secret replaced. A secret that only begins in it is not
+    /// seen: the text has to end where no secret can go on, as after whole lines.
+    pub fn mask_bytes(&self, text: &[u8], mut write: impl FnMut(&[u8])) {
         let mut at = 0;
-        for range in self.ranges(text.as_bytes()) {
-            // A pattern is valid UTF-8, so it starts and ends at characters.
-            out.push_str(text.get(at..range.start).unwrap_or_default());
-            out.push_str(MASK);
+        for range in self.ranges(text) {
+            write(&text[at..range.start]);
+            write(MASK.as_bytes());
             at = range.end;
         }
-        out.push_str(text.get(at..).unwrap_or_default());
-        out
+        write(&text[at..]);
     }
 
     /// Where secrets are. Those that overlap or touch are one range: it becomes one mask, and no

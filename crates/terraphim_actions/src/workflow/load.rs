@@ -3,28 +3,44 @@
 use super::convert::Converter;
 use super::model::{Call, Job, Workflow};
 use super::options::{DEEPEST, Options};
+use super::steps::Uses;
 use crate::diagnostic::Diagnostic;
 use crate::schema;
 use crate::template::{self, Fatal, Limits, Template};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The texts of workflows that others call, by what their callers write in `uses`.
+/// The texts of workflows that others call, by their [`called_name`].
 #[derive(Clone, Debug, Default)]
 pub struct Loader {
     texts: HashMap<String, Arc<str>>,
 }
 
 impl Loader {
-    /// Adds the text of the workflow `uses`.
-    pub fn add(&mut self, uses: &str, text: &str) {
-        self.texts.insert(uses.to_owned(), Arc::from(text));
+    /// Adds the text of the workflow `name`.
+    pub fn add(&mut self, name: &str, text: &str) {
+        self.texts.insert(name.to_owned(), Arc::from(text));
     }
 
-    /// Is the text of `uses` there?
+    /// Is the text of `name` there?
     #[must_use]
-    pub fn contains(&self, uses: &str) -> bool {
-        self.texts.contains_key(uses)
+    pub fn contains(&self, name: &str) -> bool {
+        self.texts.contains_key(name)
+    }
+}
+
+/// The name of the workflow that `caller` calls with `uses`: what is written, but for a path in a workflow of another
+/// repository, which means that repository at the same ref. GitHub: docs, "Reusing workflow configurations".
+///
+/// `caller` is the caller's own such name, absent for the workflow that is started.
+#[must_use]
+pub fn called_name(caller: Option<&str>, uses: &str) -> String {
+    let path = uses.strip_prefix("./");
+    match (path, caller.and_then(Uses::parse)) {
+        (Some(path), Some(Uses::Remote { owner, repository, reference, .. })) => {
+            format!("{owner}/{repository}/{path}@{reference}")
+        }
+        _ => uses.to_owned(),
     }
 }
 
@@ -123,14 +139,15 @@ impl Calls<'_> {
 
     fn call(&mut self, job: &Job, call: &mut Call, depth: usize) -> Option<()> {
         let options = self.converter.options;
-        let text = match self.text(call, depth) {
+        let name = self.name(call);
+        let text = match self.text(&name, depth) {
             Ok(text) => text,
             Err(message) => {
                 self.converter.limits.fatal(usize::MAX, Fatal::new(message));
                 return None;
             }
         };
-        let root = read(self.converter.limits, options, &call.uses, &text);
+        let root = read(self.converter.limits, options, &name, &text);
         let root = root.filter(|_| self.converter.limits.errors.is_empty())?;
         let max = job.permissions.clone().unwrap_or_else(|| options.default_permissions.clone());
         match self.converter.called(&root, job, call, &max) {
@@ -140,8 +157,14 @@ impl Calls<'_> {
         self.converter.limits.errors.is_empty().then_some(())
     }
 
+    /// The name of the called workflow. The first file is the one that is started.
+    fn name(&self, call: &Call) -> String {
+        let caller = self.converter.limits.files.get(call.file).filter(|_| call.file > 0);
+        called_name(caller.map(|name| &**name), &call.uses)
+    }
+
     /// The text of the called workflow.
-    fn text(&mut self, call: &Call, depth: usize) -> Result<Arc<str>, String> {
+    fn text(&mut self, name: &str, depth: usize) -> Result<Arc<str>, String> {
         let options = self.converter.options;
         if depth > options.max_call_depth {
             return Err(format!("Nested reusable workflow depth exceeded {}.", options.max_call_depth));
@@ -152,9 +175,9 @@ impl Calls<'_> {
         }
         self.loader
             .texts
-            .get(&call.uses.value)
+            .get(name)
             .cloned()
-            .ok_or_else(|| format!("Cannot find the called workflow '{}'", call.uses.value))
+            .ok_or_else(|| format!("Cannot find the called workflow '{name}'"))
     }
 
     /// Says for an error in a called file which call led there.
@@ -170,5 +193,42 @@ impl Calls<'_> {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_workflow_of_another_repository_is_of_that_one() {
+        let remote = "acme/flows/.github/workflows/a.yml@v1";
+        for (caller, uses, want) in [
+            (None, "./.github/workflows/b.yml", "./.github/workflows/b.yml"),
+            (Some("./.github/workflows/x@y.yml"), "./.github/workflows/b.yml", "./.github/workflows/b.yml"),
+            (Some(remote), "./.github/workflows/b.yml", "acme/flows/.github/workflows/b.yml@v1"),
+            (Some(remote), "o/r/.github/workflows/b.yml@main", "o/r/.github/workflows/b.yml@main"),
+        ] {
+            assert_eq!(called_name(caller, uses), want);
+        }
+    }
+
+    #[test]
+    fn two_files_of_one_path_in_two_repositories_are_two_workflows() {
+        let mut loader = Loader::default();
+        let job =
+            |name: &str| format!("on: workflow_call\njobs: {{{name}: {{runs-on: x, steps: [{{run: x}}]}}}}");
+        loader.add("./.github/workflows/b.yml", &job("ours"));
+        loader.add("o/r/.github/workflows/b.yml@v1", &job("theirs"));
+        loader.add(
+            "o/r/.github/workflows/a.yml@v1",
+            "on: workflow_call\njobs: {deep: {uses: ./.github/workflows/b.yml}}",
+        );
+        let text = "on: push\njobs: {near: {uses: ./.github/workflows/b.yml}, far: {uses: o/r/.github/workflows/a.yml@v1}}";
+        let workflow = Workflow::load(text, "w.yml", &loader, &Options::default()).expect("a workflow");
+        let called =
+            |job: &Job| job.call.as_ref().and_then(|call| call.workflow.clone()).expect("it is loaded");
+        assert!(called(&workflow.jobs["near"]).jobs.contains_key("ours"));
+        assert!(called(&called(&workflow.jobs["far"]).jobs["deep"]).jobs.contains_key("theirs"));
     }
 }

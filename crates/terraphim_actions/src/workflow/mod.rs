@@ -15,7 +15,7 @@ mod permissions;
 mod steps;
 mod triggers;
 
-pub use load::Loader;
+pub use load::{Loader, called_name};
 pub use model::{Call, CallSecrets, CalledWorkflow, Condition, Job, Step, StepKind, Workflow};
 pub use options::{OptionError, Options};
 pub use permissions::{Level, Permissions, Violation};

@@ -6,7 +6,7 @@
 //! value and the processor time say more than the median on a machine that does other things besides.
 //!
 //! `cargo bench --bench vm -- GROUP...` measures some of the groups only: commands, floor, life, control, registry, guest,
-//! steps, server.
+//! neighbour, steps, server.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 mod commands;
@@ -15,6 +15,7 @@ mod floor;
 mod guest;
 mod life;
 mod measure;
+mod neighbour;
 mod registry;
 mod server;
 mod steps;
@@ -95,6 +96,9 @@ fn main() {
     }
     if wanted("guest") {
         runtime.block_on(guest::measure(&mut table, &world));
+    }
+    if wanted("neighbour") {
+        runtime.block_on(neighbour::measure(&mut table, &world));
     }
     if wanted("steps") {
         steps::measure(&mut table, &world);

@@ -1,4 +1,4 @@
-//! `tci actions`: which commit each action of the workflows is.
+//! `tci actions`: which commit each action of the workflows is, and each workflow of other repositories that they call.
 
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use terraphim_actions::{
     action::Action,
-    workflow::{Step, StepKind, Uses, Workflow},
+    diagnostic::Diagnostic,
+    workflow::{Job, Step, StepKind, Uses, Workflow, called_name},
 };
 use terraphim_github_runner::action::{
     ActionError, ActionReference, ActionStore, Fetched, LOCK_FILE, Lock, Manifest, uses_of,
@@ -85,10 +86,12 @@ pub(crate) fn main(args: &ActionsArgs, global: &Global) -> Result<Exit, Failure>
 
 /// What a command works on.
 struct Task {
+    /// The top of the working tree.
+    root: PathBuf,
     /// Where the lock file is.
     directory: PathBuf,
     store: ActionStore,
-    /// What the workflows use themselves, or through actions of the working tree.
+    /// What the workflows use and call themselves, or through actions of the working tree.
     direct: Vec<ActionReference>,
     /// `actions/checkout` is an action like others, not answered from the host.
     is_checkout_real: bool,
@@ -100,20 +103,47 @@ impl Task {
         self.is_checkout_real || !action.full_name().eq_ignore_ascii_case("actions/checkout")
     }
 
-    /// What an action of a repository uses and a run fetches, as the engine does.
-    fn used_by(&self, action: &ActionReference, parsed: &Action) -> Vec<ActionReference> {
-        let used = uses_of(parsed).filter_map(|uses| match uses {
-            Uses::SameRepository(path) => Some(ActionReference { path, ..action.clone() }),
-            uses => ActionReference::of(&uses),
-        });
-        used.filter(|used| self.is_fetched(used)).collect()
+    /// What an action or a called workflow of a repository uses and a run fetches, as the engine does.
+    async fn used_by(
+        &self,
+        store: &ActionStore,
+        by: &ActionReference,
+        at: &Fetched,
+    ) -> Result<Vec<ActionReference>, Failure> {
+        let wrong = |errors: Vec<Diagnostic>| {
+            Failure::usage(errors.iter().map(|error| format!("{error}\n")).collect::<String>())
+        };
+        let mut used = Vec::new();
+        if by.is_workflow() {
+            let text = store.workflow(by, at).await.map_err(failure)?;
+            let workflow = Workflow::parse(&text, &by.to_string()).map_err(wrong)?;
+            let of_same = |uses| match uses {
+                Uses::SameRepository(path) => Uses::Remote {
+                    owner: by.owner.clone(),
+                    repository: by.repository.clone(),
+                    path,
+                    reference: by.reference.clone(),
+                },
+                uses => uses,
+            };
+            used.extend(remote(&self.root, uses_in(&workflow).into_iter().map(of_same).collect()));
+            used.extend(calls(&workflow, Some(&by.to_string())));
+        } else if let Manifest::File { name, text } = store.manifest(by, at).await.map_err(failure)? {
+            let action = Action::parse(&text, &format!("{by}/{name}")).map_err(wrong)?;
+            used.extend(uses_of(&action).filter_map(|uses| match uses {
+                Uses::SameRepository(path) => Some(ActionReference { path, ..by.clone() }),
+                uses => ActionReference::of(&uses),
+            }));
+        }
+        used.retain(|used| self.is_fetched(used));
+        Ok(used)
     }
 }
 
 fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
     let selection = find(common.workflows.as_deref())?;
     let config = Config::load(Some(&selection.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
-    let mut uses = Vec::new();
+    let mut direct = Vec::new();
     for file in &selection.files {
         let text =
             fs::read_to_string(file).map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
@@ -122,32 +152,51 @@ fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
             let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::usage(all.join("\n"))
         })?;
-        for job in workflow.jobs.values() {
-            job.steps.iter().for_each(|step| add_uses(step, &mut uses));
-        }
-    }
-    let mut direct = Vec::new();
-    let mut seen = Vec::new();
-    while let Some(next) = uses.pop() {
-        match &next {
-            Uses::Local(path) | Uses::SameRepository(path) => {
-                if !seen.contains(path) {
-                    seen.push(path.clone());
-                    uses.extend(local_uses(&selection.root.join(path)));
-                }
-            }
-            _ => direct.extend(ActionReference::of(&next)),
-        }
+        direct.extend(remote(&selection.root, uses_in(&workflow)));
+        direct.extend(calls(&workflow, None));
     }
     direct.sort();
     direct.dedup();
     let directory = selection.files.first().and_then(|file| file.parent());
     let directory = directory.unwrap_or(&selection.root).to_owned();
     let store = common.actions.store(&config, global.paths()?.data(), &directory, None)?;
-    let mut task = Task { directory, store, direct, is_checkout_real: config.actions.real_checkout };
+    let is_checkout_real = config.actions.real_checkout;
+    let mut task = Task { root: selection.root, directory, store, direct, is_checkout_real };
     let direct = std::mem::take(&mut task.direct);
     task.direct = direct.into_iter().filter(|action| task.is_fetched(action)).collect();
     Ok(task)
+}
+
+/// The workflows of other repositories that a workflow calls. `name` is its own, if it is of another repository. What is
+/// none of the forms of a call is said when it runs.
+fn calls(workflow: &Workflow, name: Option<&str>) -> Vec<ActionReference> {
+    let called = |job: &Job| Some(called_name(name, &job.call.as_ref()?.uses));
+    let called = workflow.jobs.values().filter_map(called);
+    called.filter_map(|name| ActionReference::of_workflow(&name).ok()).collect()
+}
+
+fn uses_in(workflow: &Workflow) -> Vec<Uses> {
+    let mut uses = Vec::new();
+    workflow.jobs.values().flat_map(|job| &job.steps).for_each(|step| add_uses(step, &mut uses));
+    uses
+}
+
+/// The actions of repositories among `uses`, and those that actions of the working tree use.
+fn remote(root: &Path, mut uses: Vec<Uses>) -> Vec<ActionReference> {
+    let mut found = Vec::new();
+    let mut seen = Vec::new();
+    while let Some(next) = uses.pop() {
+        match &next {
+            Uses::Local(path) | Uses::SameRepository(path) => {
+                if !seen.contains(path) {
+                    seen.push(path.clone());
+                    uses.extend(local_uses(&root.join(path)));
+                }
+            }
+            _ => found.extend(ActionReference::of(&next)),
+        }
+    }
+    found
 }
 
 fn add_uses(step: &Step, all: &mut Vec<Uses>) {
@@ -183,12 +232,7 @@ async fn closure(
             continue;
         }
         let at = get(&action).await.map_err(failure)?;
-        if let Manifest::File { name, text } = task.store.manifest(&action, &at).await.map_err(failure)? {
-            let parsed = Action::parse(&text, &format!("{action}/{name}")).map_err(|errors| {
-                Failure::usage(errors.iter().map(|e| format!("{e}\n")).collect::<String>())
-            })?;
-            open.extend(task.used_by(&action, &parsed));
-        }
+        open.extend(task.used_by(&task.store, &action, &at).await?);
         found.insert(action.key(), Found { action, at });
     }
     Ok(found.into_values().collect())
@@ -284,11 +328,9 @@ async fn ls(args: &LsArgs, global: &Global) -> Result<Exit, Failure> {
         }
         let locked = lock.as_ref().and_then(|lock| lock.commit(&action));
         let at = offline.fetch(&action).await.ok();
-        if let Some(at) = &at
-            && let Ok(Manifest::File { text, .. }) = offline.manifest(&action, at).await
-            && let Ok(parsed) = Action::parse(&text, "action.yml")
-        {
-            open.extend(task.used_by(&action, &parsed));
+        if let Some(at) = &at {
+            // What is wrong with it does not keep the others from being listed.
+            open.extend(task.used_by(&offline, &action, at).await.unwrap_or_default());
         }
         let commit = at.as_ref().map(|at| at.commit.clone()).or_else(|| locked.clone());
         let line = Line { uses: action.to_string(), commit, locked: locked.is_some(), cached: at.is_some() };

@@ -12,11 +12,9 @@ use terraphim_actions::{
     diagnostic::Diagnostic,
     workflow::{Loader, Options, Workflow},
 };
+use terraphim_github_runner::schedule::unknown_zones;
 
-use super::{
-    diagnostic::{Texts, render},
-    schedule::unknown_zones,
-};
+use super::diagnostic::{Texts, render};
 use crate::{
     exit::Exit,
     failure::Failure,

@@ -49,10 +49,9 @@ pub(super) fn client(root: &Path, repository: &str, global: &Global) -> Result<L
         )));
     }
     keep_out_of_core_files()?;
-    let stored = SettingsStore::new(global.paths()?.data()).for_run(repository).map_err(setting::failed)?;
-    let lists = stored.environments.values().map(|environment| &environment.secrets);
-    let secrets = std::iter::once(&stored.secrets).chain(lists).flat_map(|list| list.values());
-    let masker = secrets_of(std::env::vars_os(), secrets.map(|secret| secret.expose()))
+    let secrets =
+        SettingsStore::new(global.paths()?.data()).all_secrets(repository).map_err(setting::failed)?;
+    let masker = secrets_of(std::env::vars_os(), secrets.iter().map(|secret| secret.expose()))
         .context("cannot keep the stored secrets out of prompts")?;
     Ok(LlmClient::new(settings.service(key), settings.limits(), masker))
 }

@@ -182,7 +182,11 @@ fn start_log() {
     let filter =
         std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "warn".to_owned());
     match tracing_subscriber::EnvFilter::try_new(&filter) {
-        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Ok(filter) => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(crate::output::Paint::for_stderr().is_on())
+            .with_writer(std::io::stderr)
+            .init(),
         Err(error) => crate::output::warning(&format!("RUST_LOG={filter} is not understood: {error}")),
     }
 }

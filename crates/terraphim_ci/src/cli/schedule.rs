@@ -1,12 +1,9 @@
-//! The times of `schedule`, as `tci check` judges them and `tci plan` shows them.
+//! The times of `schedule`, as `tci plan` shows them.
 
 use jiff::Timestamp;
 use serde::Serialize;
-use terraphim_actions::{
-    diagnostic::{Diagnostic, Severity},
-    workflow::{Schedule, Workflow},
-};
-use terraphim_github_runner::schedule::{DueTimes, ScheduleError};
+use terraphim_actions::workflow::{Schedule, Workflow};
+use terraphim_github_runner::schedule::DueTimes;
 
 /// One entry of `on.schedule`, and when it is due next.
 #[derive(Debug, Serialize)]
@@ -44,25 +41,6 @@ pub(super) fn due(workflow: &Workflow, now: Timestamp) -> Vec<Due> {
     schedules(workflow).map(due).collect()
 }
 
-/// Time zones that do not exist. (The language's own checks know cron, but no zones: those are data of the host.)
-pub(super) fn unknown_zones(workflow: &Workflow) -> Vec<Diagnostic> {
-    let file = workflow.files.first().cloned().unwrap_or_else(|| "".into());
-    let unknown = |schedule: &Schedule| {
-        let error = DueTimes::new(schedule).err().filter(|error| matches!(error, ScheduleError::Zone(_)))?;
-        let span = schedule.timezone.as_ref()?.span;
-        let finding = Diagnostic::error(&file, span, capital(&error.to_string()));
-        let hint = "The workflow never starts at this time; names are those of the IANA database, such as Europe/Berlin";
-        Some(Diagnostic { severity: Severity::Warning, ..finding.with_hint(hint) })
-    };
-    schedules(workflow).filter_map(unknown).collect()
-}
-
 fn schedules(workflow: &Workflow) -> impl Iterator<Item = &Schedule> {
     workflow.on.events.get("schedule").into_iter().flat_map(|trigger| &trigger.schedule)
-}
-
-/// Findings about files are sentences.
-fn capital(text: &str) -> String {
-    let mut rest = text.chars();
-    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
 }

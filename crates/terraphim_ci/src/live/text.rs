@@ -89,10 +89,9 @@ impl Style {
                 let text = format!("▸ {} {number}/{of}: {}", phase_name(*phase), one_line(command));
                 (None, *at, format!("  {}{}", paint.bold(&text), self.clock(*at)))
             }
-            RunEvent::CommandFinished { phase, number, exit_code, duration, at } => {
+            RunEvent::CommandFinished { phase, number, outcome, exit_code, duration, at } => {
                 let what = format!("{} {number}", phase_name(*phase));
-                let conclusion = if *exit_code == 0 { Conclusion::Success } else { Conclusion::Failure };
-                (None, *at, format!("  {}", self.end(conclusion, &what, Some(*exit_code), *duration)))
+                (None, *at, format!("  {}", self.end(*outcome, &what, Some(*exit_code), *duration)))
             }
             RunEvent::JobStarted { job, name, at, .. } => (
                 Some(job),

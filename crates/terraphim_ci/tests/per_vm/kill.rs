@@ -37,8 +37,9 @@ impl Operation {
         let is = |part: &str| name.contains(part);
         match () {
             () if is("create") => Operation::Create,
-            () if is("start") => Operation::Start,
+            // Before the starts: an execution has one too.
             () if is("exec") => Operation::Exec,
+            () if is("start") => Operation::Start,
             () if is("snapshot") => Operation::Snapshot,
             () if is("rollback") => Operation::Rollback,
             () if is("remove") => Operation::Remove,

@@ -81,6 +81,26 @@ async fn a_reused_pid_is_not_mistaken_for_the_supervisor() {
     test.host.stop(&again.id, &NOW).await.unwrap();
 }
 
+/// A process that dies loses its arguments before its files: for a moment nothing tells that it is a supervisor but its lock.
+#[tokio::test]
+async fn a_lock_that_goes_with_a_dying_supervisor_is_waited_for() {
+    let test = TestHost::new();
+    let vm = test.running().await;
+    test.process(Role::Keeper).unwrap().kill();
+    kill(&vm.supervisor);
+    test.until("the supervisor's end", || is_dead(&vm.supervisor)).await;
+    let lock = test.host.paths().lock(&vm.id);
+    let mut dying = Command::new("flock").arg(&lock).args(["sleep", "1"]).spawn().unwrap();
+    let holds =
+        || Command::new("flock").arg("--nonblock").arg(&lock).arg("true").status().unwrap().code() == Some(1);
+    test.until("the lock being taken", holds).await;
+    let itself = ProcessId::of(i32::try_from(dying.id()).unwrap()).unwrap();
+    test.sql(&format!("UPDATE vms SET runner_pid = {}, runner_start = {}", itself.pid, itself.start_time));
+    test.host.reconcile().unwrap();
+    assert_eq!(test.row(&vm).unwrap().state, VmState::Stopped);
+    assert!(dying.wait().unwrap().success());
+}
+
 #[tokio::test]
 async fn a_stopped_supervisor_and_hypervisor_can_be_stopped() {
     let test = TestHost::new();

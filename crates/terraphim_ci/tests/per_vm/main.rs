@@ -12,6 +12,7 @@ mod host;
 mod isolation;
 mod kill;
 mod loss;
+mod nonsense;
 mod processes;
 mod registry;
 mod release;

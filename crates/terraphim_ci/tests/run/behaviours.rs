@@ -138,3 +138,31 @@ fn actions_of_other_repositories_run_in_a_vm() {
 fn local_actions_run_in_a_vm() {
     behaves("action-composite");
 }
+
+#[test]
+fn calls_of_other_repositories_run_in_a_vm() {
+    behaves("called-remote");
+}
+
+#[test]
+#[ignore = "needs the image debian-testing: `make soak` builds it"]
+fn soak_an_action_for_node_24_runs_on_node_24() {
+    let world = World::new();
+    world.write("is/action.yml", "runs: {using: node24, main: main.js}\n");
+    // Programs start themselves again by this path.
+    world.write(
+        "is/main.js",
+        "const {execFileSync} = require('node:child_process')\n\
+         const again = execFileSync(process.execPath, ['-p', 'process.versions.node + typeof fetch'])\n\
+         console.log(`${process.version} and again ${again}`)\n",
+    );
+    world.write("was/action.yml", "runs: {using: node20, main: ../is/main.js}\n");
+    let step = |name: &str| format!("{{uses: ./{name}}}");
+    let job = format!("{{runs-on: ubuntu-latest, steps: [{}, {}]}}", step("is"), step("was"));
+    world.workflow("node", &format!("on: push\njobs: {{a: {job}}}\n"));
+    let (said, report) = world.run(&["--image", "debian-testing"]);
+    said.ends(0, &["v24.", " and again 24."]);
+    let annotations = report["jobs"][0]["steps"][1]["annotations"].to_string();
+    assert!(annotations.contains("asks for node 20 and runs on node 24"), "{annotations}");
+    world.assert_clean();
+}

@@ -12,6 +12,7 @@ mod git_server;
 mod host;
 mod hostile;
 mod identity;
+mod learning;
 mod limits;
 #[path = "../cli/model_server.rs"]
 mod model_server;
@@ -20,5 +21,6 @@ mod private;
 mod records;
 mod refusals;
 mod signals;
+mod silent;
 mod tree;
 mod vm;

@@ -1,6 +1,6 @@
 //! VMs that run.
 
-use std::{fs, time::Instant};
+use std::{fs, io::Write as _, time::Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -158,5 +158,41 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let life = ["starting", "running", "stopping", "stopped"];
     assert_eq!(states, [&["created"], &life[..], &life[..]].concat());
     world.vm_ok(&["console", "web"]);
+    world.remove("web");
+}
+
+#[test]
+fn a_console_that_grows_is_cut_while_it_is_followed() {
+    let world = World::new();
+    let id = world.define("web", &[]);
+    world.vm_ok(&["start", "web"]);
+    let mut follower = world.start(&["vm", "console", "web", "--follow"]);
+    let guest_says = |text: &str| {
+        world.vm_ok(&["exec", "web", "--", "sh", "-c", &format!("echo {text} > /dev/console")]);
+    };
+    guest_says("before the flood");
+    follower.until("before the flood");
+    // A serial port is slow: what a guest writes in hours is put there at once.
+    let log = world.data().join("vms").join(id).join("console.log");
+    let flood = "a line of a guest that writes without end\n".repeat(110_000);
+    fs::File::options().append(true).open(&log).unwrap().write_all(flood.as_bytes()).unwrap();
+    let length = || fs::metadata(&log).unwrap().len();
+    let deadline = Instant::now() + LIMIT;
+    while length() > terraphim_vm::logs::LIMIT {
+        assert!(Instant::now() < deadline, "{} bytes are left", length());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    guest_says("after the flood");
+    follower.until("after the flood");
+    let shown = world.vm_ok(&["console", "web"]);
+    assert!(
+        shown.starts_with("[tci: the first ") && shown.contains(" bytes of this log were cut]\na line"),
+        "{shown:.200}"
+    );
+    assert!(shown.trim_end().ends_with("after the flood") && !shown.contains("before the flood"));
+    world.vm_ok(&["stop", "web", "--grace", "0"]);
+    let (code, followed) = follower.end();
+    // It saw all that was written, or the line that says what it missed.
+    assert_eq!(code, 0, "{followed:.200}");
     world.remove("web");
 }

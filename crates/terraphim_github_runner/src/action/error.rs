@@ -86,6 +86,17 @@ pub enum ActionError {
         /// The commit.
         commit: String,
     },
+    /// What a job calls is no workflow file of a repository.
+    #[error("{0} is no workflow of a repository")]
+    NotAWorkflow(String),
+    /// The repository has no such workflow file.
+    #[error("{uses} is not there at commit {commit}")]
+    NoWorkflow {
+        /// The workflow.
+        uses: String,
+        /// The commit.
+        commit: String,
+    },
     /// The cache cannot be read or written.
     #[error("the cache of actions is not usable: {}", path.display())]
     Cache {
@@ -127,6 +138,8 @@ impl ActionError {
             }
             ActionError::NotLocked { .. } => "add it with `tci actions lock`",
             ActionError::NoManifest { .. } => "check the path after owner/repository",
+            ActionError::NotAWorkflow(_) => "write owner/repository/.github/workflows/FILE@REF",
+            ActionError::NoWorkflow { .. } => "check the name of the file and the ref",
             ActionError::Damaged { .. } => "remove that directory; it is fetched again",
             _ => return None,
         })

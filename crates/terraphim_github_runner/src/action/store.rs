@@ -9,6 +9,7 @@
 //! The content is addressed by commit: git names objects by their hash and checks that when they arrive. The ref of a
 //! commit is written when all of it has arrived, so a fetch that was killed leaves nothing that looks whole.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,6 +35,8 @@ pub struct ActionStore {
     sources: Vec<Source>,
     is_offline: bool,
     lock: Option<Arc<Lock>>,
+    /// What refs are for this run already, by [`ActionReference::repository_key`].
+    commits: Arc<HashMap<String, String>>,
     token: Secret,
     /// One fetch at a time in this process: the file lock is between processes.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -79,6 +82,7 @@ impl ActionStore {
             sources: vec![Source::GitHub],
             is_offline: false,
             lock: None,
+            commits: Arc::default(),
             token: Secret::default(),
             turn: Arc::default(),
         }
@@ -104,6 +108,14 @@ impl ActionStore {
     #[must_use]
     pub fn with_lock(mut self, lock: Option<Lock>) -> Self {
         self.lock = lock.map(Arc::new);
+        self
+    }
+
+    /// Refs that were looked up for this run before and stay what they were, unless a lock file says otherwise.
+    #[must_use]
+    pub fn with_commits(mut self, commits: impl IntoIterator<Item = (ActionReference, String)>) -> Self {
+        let key = |(reference, commit): (ActionReference, String)| (reference.repository_key(), commit);
+        self.commits = Arc::new(commits.into_iter().map(key).collect());
         self
     }
 
@@ -142,7 +154,10 @@ impl ActionStore {
                 uses: action.to_string(),
                 lock: lock.path().to_owned(),
             })?),
-            None => is_commit(&action.reference).then(|| action.reference.to_lowercase()),
+            None => {
+                let known = self.commits.get(&action.repository_key()).cloned();
+                known.or_else(|| is_commit(&action.reference).then(|| action.reference.to_lowercase()))
+            }
         };
         if let Some(commit) = &locked
             && has(&repository, commit).await
@@ -157,7 +172,7 @@ impl ActionStore {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub async fn resolve(&self, action: &ActionReference) -> Result<Fetched, ActionError> {
-        let unlocked = ActionStore { lock: None, ..self.clone() };
+        let unlocked = ActionStore { lock: None, commits: Arc::default(), ..self.clone() };
         unlocked.fetch(action).await
     }
 
@@ -282,22 +297,42 @@ impl ActionStore {
     /// # Errors
     /// There is none, or the cached copy is damaged.
     pub async fn manifest(&self, action: &ActionReference, at: &Fetched) -> Result<Manifest, ActionError> {
-        let git = Git::new().at(&at.repository);
-        let damaged = |source| ActionError::Damaged { directory: at.repository.clone(), source };
         let before = if action.path.is_empty() { String::new() } else { format!("{}/", action.path) };
         for name in MANIFESTS {
-            let path = format!("{before}{name}");
-            let args = ["ls-tree", "-z", "--format=%(objecttype) %(objectname)", &at.commit, "--", &path];
-            let listed = git.run(args, ASK_LIMIT).await.map_err(damaged)?;
-            let listed = String::from_utf8_lossy(&listed);
-            let Some(object) = listed.trim_end_matches('\0').strip_prefix("blob ") else { continue };
+            let Some(object) = self.object(at, &format!("{before}{name}")).await? else { continue };
             if name == "Dockerfile" {
                 return Ok(Manifest::Dockerfile);
             }
-            let text = git.run(["cat-file", "blob", object], ASK_LIMIT).await.map_err(damaged)?;
-            return Ok(Manifest::File { name, text: String::from_utf8_lossy(&text).into_owned() });
+            return Ok(Manifest::File { name, text: self.text(at, &object).await? });
         }
         Err(ActionError::NoManifest { uses: action.to_string(), commit: at.commit.clone() })
+    }
+
+    /// The text of a workflow file, whose path `uses` has instead of a directory.
+    ///
+    /// # Errors
+    /// There is none, or the cached copy is damaged.
+    pub async fn workflow(&self, uses: &ActionReference, at: &Fetched) -> Result<String, ActionError> {
+        match self.object(at, &uses.path).await? {
+            Some(object) => self.text(at, &object).await,
+            None => Err(ActionError::NoWorkflow { uses: uses.to_string(), commit: at.commit.clone() }),
+        }
+    }
+
+    /// The name of git's object for a file of the commit; `None` if there is no such file.
+    async fn object(&self, at: &Fetched, path: &str) -> Result<Option<String>, ActionError> {
+        let args = ["ls-tree", "-z", "--format=%(objecttype) %(objectname)", &at.commit, "--", path];
+        let damaged = |source| ActionError::Damaged { directory: at.repository.clone(), source };
+        let listed = Git::new().at(&at.repository).run(args, ASK_LIMIT).await.map_err(damaged)?;
+        let listed = String::from_utf8_lossy(&listed);
+        Ok(listed.trim_end_matches('\0').strip_prefix("blob ").map(str::to_owned))
+    }
+
+    async fn text(&self, at: &Fetched, object: &str) -> Result<String, ActionError> {
+        let damaged = |source| ActionError::Damaged { directory: at.repository.clone(), source };
+        let args = ["cat-file", "blob", object];
+        let text = Git::new().at(&at.repository).run(args, ASK_LIMIT).await.map_err(damaged)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// All files of the commit as a tar archive. It has no name and goes away when it is closed.

@@ -4,13 +4,13 @@ use chrono::Utc;
 use terraphim_actions::expr::Scope;
 use tokio_util::sync::CancellationToken;
 
-use super::event::{Phase, RunEvent};
+use super::event::{Conclusion, Phase, RunEvent};
 use super::masks::Masks;
 use super::output::{Place as OutputPlace, StepOutput};
 use super::place::Place;
 use super::shared::Shared;
 use crate::error::{GitHubRunnerError, Result};
-use crate::workflow::ProcessSpec;
+use crate::workflow::{ProcessSpec, StopReason};
 
 /// Runs the commands of a phase in order: setup until one fails, cleanup all of them. Says whether all passed.
 pub(super) async fn run_commands(
@@ -39,9 +39,14 @@ pub(super) async fn run_commands(
         let mut output = StepOutput::new(at, &*shared.observer, Masks::new(shared.masker.clone()), None);
         let outcome = shared.executor.run_process(place.session(), &spec, &mut output, cancel).await?;
         output.finish().await;
-        let (exit_code, duration) = (outcome.exit.shell_code(), outcome.duration);
+        let (exit_code, duration, at) = (outcome.exit.shell_code(), outcome.duration, Utc::now());
+        let ended = match outcome.stopped {
+            Some(StopReason::Cancelled) => Conclusion::Cancelled,
+            _ if outcome.is_success() => Conclusion::Success,
+            _ => Conclusion::Failure,
+        };
         shared
-            .observe(&RunEvent::CommandFinished { phase, number, exit_code, duration, at: Utc::now() })
+            .observe(&RunEvent::CommandFinished { phase, number, outcome: ended, exit_code, duration, at })
             .await;
         if !outcome.is_success() {
             all_passed = false;

@@ -60,6 +60,13 @@ pub(super) fn may_hold_command(block: &[u8]) -> bool {
     memchr::memmem::find(block, b"::").is_some() || memchr::memmem::find(block, b"##[").is_some()
 }
 
+/// Whether a line can be a command: one with colons begins with them, after blanks of any alphabet.
+pub(super) fn may_be_command(line: &[u8]) -> bool {
+    let first = line.iter().find(|byte| !byte.is_ascii_whitespace());
+    first.is_some_and(|byte| *byte == b':' || !byte.is_ascii())
+        || memchr::memmem::find(line, b"##[").is_some()
+}
+
 impl Interpreter {
     pub(super) fn new(allow_unsecure: bool) -> Interpreter {
         Interpreter { allow_unsecure, ..Interpreter::default() }
@@ -192,6 +199,17 @@ mod tests {
 
     fn quiet(requests: Vec<Request>) -> Option<Interpreted> {
         Some(Interpreted { is_shown: false, requests })
+    }
+
+    #[test]
+    fn every_line_that_is_a_command_may_be_one() {
+        for line in ["::debug::x", "  \t::debug::x", "\u{2003}::debug::x", "at the end ##[debug]x"] {
+            assert!(
+                may_be_command(line.as_bytes()) && Interpreter::new(false).line(line).is_some(),
+                "{line}"
+            );
+        }
+        assert!(!may_be_command(b"test a::b ... ok") && !may_be_command(b"\n"));
     }
 
     #[test]

@@ -190,6 +190,8 @@ pub enum RunEvent {
         phase: Phase,
         /// Its number in its phase, from 1.
         number: usize,
+        /// Failed also when it took too long; cancelled when the run was.
+        outcome: Conclusion,
         /// Its exit code.
         exit_code: i32,
         /// How long it took.

@@ -7,6 +7,14 @@ use memchr::memrchr;
 /// nothing added between them.
 pub(super) const MAX_LINE: usize = 256 * 1024;
 
+/// The lines of a text with their ends; the last one may lack its own.
+pub(crate) fn split_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = memchr::memchr_iter(b'\n', text).map(|at| at + 1);
+    let rest = text.last().is_some_and(|last| *last != b'\n').then_some(text.len());
+    let mut start = 0;
+    ends.chain(rest).map(move |end| &text[std::mem::replace(&mut start, end)..end])
+}
+
 /// A part of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Block {
@@ -75,6 +83,14 @@ mod tests {
     fn bytes(block: &Block) -> &Bytes {
         let (Block::Lines(bytes) | Block::Piece(bytes)) = block;
         bytes
+    }
+
+    #[test]
+    fn lines_keep_their_ends() {
+        for text in ["", "a", "a\n", "\n", "a\r\n\nb", "\n\n"] {
+            let want: Vec<&[u8]> = text.as_bytes().split_inclusive(|byte| *byte == b'\n').collect();
+            assert_eq!(split_lines(text.as_bytes()).collect::<Vec<_>>(), want, "{text:?}");
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub use inputs::{
     EmptyWorkspace, EnvironmentSettings, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource,
 };
 pub use layout::Layout;
+pub(crate) use lines::split_lines;
 pub use plan::{Command, Plan, PlannedAction, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 pub(crate) use planner::always;
 pub use planner::{plan_commands, plan_workflow};

@@ -6,9 +6,9 @@ use chrono::Utc;
 use indexmap::IndexMap;
 use terraphim_actions::mask::{MaskError, MaskStream};
 
-use super::commands::{Interpreter, Request, may_hold_command};
+use super::commands::{Interpreter, Request, may_be_command, may_hold_command};
 use super::event::{Annotation, AnnotationLevel, JobKey, RunEvent, RunObserver};
-use super::lines::{Block, Lines};
+use super::lines::{Block, Lines, split_lines};
 use super::masks::Masks;
 use super::matchers::StepMatchers;
 use crate::error::Result;
@@ -134,19 +134,34 @@ impl<'a> StepOutput<'a> {
                     self.end_line(stream);
                 }
             }
-            Block::Lines(lines) if self.must_look_at(&lines) => {
-                for line in lines.split_inclusive(|byte| *byte == b'\n') {
-                    self.line(line).await;
-                }
-            }
+            Block::Lines(lines) if self.must_look_at(&lines) => self.lines(&lines).await,
             Block::Lines(lines) => self.show(&lines),
         }
     }
 
+    /// Looks at lines that may be commands or messages of tools one by one. Those between them are masked together, before
+    /// the next command, which may hide more from then on.
+    async fn lines(&mut self, lines: &[u8]) {
+        let (mut shown, mut at) = (0, 0);
+        for line in split_lines(lines) {
+            let next = at + line.len();
+            if self.has_matchers() || may_be_command(line) {
+                self.show(&lines[shown..at]);
+                self.line(line).await;
+                shown = next;
+            }
+            at = next;
+        }
+        self.show(&lines[shown..]);
+    }
+
+    fn has_matchers(&self) -> bool {
+        self.matchers.as_ref().is_some_and(|matchers| !matchers.is_empty())
+    }
+
     /// Whether the block must be looked at line by line.
     fn must_look_at(&self, lines: &[u8]) -> bool {
-        let has_matchers = self.matchers.as_ref().is_some_and(|matchers| !matchers.is_empty());
-        has_matchers || (self.interpreter.is_some() && may_hold_command(lines))
+        self.has_matchers() || (self.interpreter.is_some() && may_hold_command(lines))
     }
 
     /// A line that came in pieces has ended: what was held back of it is no beginning of a secret.
@@ -274,13 +289,8 @@ impl<'a> StepOutput<'a> {
 
     /// Masks whole lines and keeps them for the next flush.
     fn show(&mut self, lines: &[u8]) {
-        let masker = self.masks.read();
-        if masker.is_empty() {
-            return self.ready.extend_from_slice(lines);
-        }
-        let mut stream = MaskStream::new();
-        self.ready.extend_from_slice(&stream.push(&masker, lines));
-        self.ready.extend_from_slice(&stream.finish(&masker));
+        let Self { masks, ready, .. } = self;
+        masks.read().mask_bytes(lines, |part| ready.extend_from_slice(part));
     }
 
     async fn send(&mut self, event: impl FnOnce(JobKey, usize) -> RunEvent) {

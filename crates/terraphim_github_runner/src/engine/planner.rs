@@ -95,13 +95,35 @@ fn plan_job(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template
             .as_ref()
             .is_some_and(|permissions| permissions.granted().get("id-token") == Level::Write),
         defaults: [job.defaults.as_ref(), defaults].into_iter().flatten().cloned().collect(),
-        steps: plan_steps(&job.steps, job.file),
+        steps: steps_of(top, job),
         outputs: job.outputs.clone(),
         timeout: job.timeout_minutes.clone(),
         cancel_timeout: job.cancel_timeout_minutes.clone(),
         continue_on_error: job.continue_on_error.clone(),
         call: job.call.as_ref().and_then(called),
     }
+}
+
+/// The steps of a job. In a workflow of another repository, `$/path` is in that repository, at the same ref.
+fn steps_of(top: &Plan, job: &Job) -> Vec<PlannedStep> {
+    let mut steps = plan_steps(&job.steps, job.file);
+    // The first file is the workflow that was started, whatever its name looks like.
+    let file = top.files.get(job.file).filter(|_| job.file > 0);
+    if let Some(Uses::Remote { owner, repository, reference, .. }) = file.and_then(|name| Uses::parse(name)) {
+        for step in &mut steps {
+            if let Work::Action(PlannedAction { uses, .. }) = &mut step.work
+                && let Uses::SameRepository(path) = uses
+            {
+                *uses = Uses::Remote {
+                    owner: owner.clone(),
+                    repository: repository.clone(),
+                    path: std::mem::take(path),
+                    reference: reference.clone(),
+                };
+            }
+        }
+    }
+    steps
 }
 
 /// The plan of a step that does something by itself.

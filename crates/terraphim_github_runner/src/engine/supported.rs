@@ -58,7 +58,7 @@ impl Found<'_> {
         let hint = if call.uses.starts_with("./") {
             "there is no such file in the repository"
         } else {
-            "it is in another repository: copy it into this one and call it by its path"
+            "it was not fetched"
         };
         self.add(call.file, call.uses.span, &format!("uses: {}", *call.uses), hint);
     }

@@ -2,6 +2,7 @@ use std::collections::HashMap as Map;
 use std::time::Duration;
 
 use super::*;
+use crate::learning::OptimizationType;
 use crate::models::{GitHubEvent, GitHubEventType, RepositoryInfo};
 
 fn context(repository: &str) -> WorkflowContext {
@@ -38,6 +39,35 @@ async fn a_failure_that_repeats_is_a_lesson_the_third_time() {
     assert_eq!(learning.get_applicable_lessons(&context("octo/b")).await.unwrap(), []);
     let stats = learning.get_stats();
     assert_eq!((stats.total_failures, stats.unique_failure_patterns), (4, 1));
+}
+
+/// The fronts and the store's model are one: a lesson has its day, and is over after five successes.
+#[tokio::test]
+async fn a_lesson_is_over_when_its_command_succeeds_again() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    let context = context("octo/a");
+    for _ in 0..3 {
+        learning.record_failure("make test", "error: lost connection", &context).await.unwrap();
+    }
+    for run in 0..6 {
+        let lessons = learning.get_applicable_lessons(&context).await.unwrap();
+        assert_eq!(lessons.len(), usize::from(run < 5), "after {run} successes");
+        learning.record_success("make test", 5, &context).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn repositories_are_apart() {
+    let learning = InMemoryLearningCoordinator::new("agent");
+    for _ in 0..10 {
+        learning.record_failure("make secret-project", "error: x", &context("octo/a")).await.unwrap();
+        learning.record_success("make secret-project", 5, &context("octo/a")).await.unwrap();
+    }
+    assert_eq!(learning.get_applicable_lessons(&context("octo/a")).await.unwrap().len(), 1);
+    assert!(!learning.suggest_optimizations(&context("octo/a")).await.unwrap().is_empty());
+    learning.record_success("make secret-project", 5, &context("octo/b")).await.unwrap();
+    assert_eq!(learning.get_applicable_lessons(&context("octo/b")).await.unwrap(), []);
+    assert_eq!(learning.suggest_optimizations(&context("octo/b")).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -1,24 +1,28 @@
 //! Which command follows which, and how that goes.
 //!
-//! Everything is counters: recording and predicting take the same time after a hundred thousand runs of one
-//! pair of commands as after one.
+//! A thin front of the model of [`super::model`]. Everything is counters: recording and predicting take the same time
+//! after a hundred thousand runs of one pair of commands as after one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::graph::Graph;
+use super::memory::{Memory, Told};
 use super::signature::FailureSignature;
 use crate::error::Result;
 
 /// Commands as nodes, "was run next" as edges, outcomes counted on the edges.
 ///
+/// Commands are told apart by their text, without blanks around it. At most 120,000 are; what happens to further ones
+/// is only counted.
+///
 /// Safe to share between tasks. Its methods are `async` so that a graph in a database can take its place;
 /// none of them waits.
 #[derive(Debug, Default)]
 pub struct CommandKnowledgeGraph {
-    /// A plain mutex: each section is a few map operations and never waits.
-    graph: Mutex<Graph>,
+    /// A plain mutex: each section is a few map operations and never waits. Shared with the coordinator whose graph
+    /// this is.
+    memory: Arc<Mutex<Memory>>,
 }
 
 /// How much a graph holds.
@@ -43,9 +47,14 @@ impl CommandKnowledgeGraph {
         Ok(CommandKnowledgeGraph::default())
     }
 
-    fn graph(&self) -> MutexGuard<'_, Graph> {
+    /// A graph of what a coordinator learns.
+    pub(super) fn of(memory: Arc<Mutex<Memory>>) -> CommandKnowledgeGraph {
+        CommandKnowledgeGraph { memory }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
         // Counters stay usable whatever happened to their last user.
-        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that `second` succeeded after `first`, in the run `context_id`.
@@ -53,7 +62,8 @@ impl CommandKnowledgeGraph {
     /// # Errors
     /// None in memory.
     pub async fn record_success_sequence(&self, first: &str, second: &str, context_id: &str) -> Result<()> {
-        self.graph().success_after(first, second, context_id);
+        let told = Told { command: second, after: Some(first), context: context_id, ..Told::default() };
+        self.memory().record(told);
         Ok(())
     }
 
@@ -62,25 +72,22 @@ impl CommandKnowledgeGraph {
     /// # Errors
     /// None in memory.
     pub async fn record_success(&self, command: &str, context_id: &str) -> Result<()> {
-        self.graph().next(command, true, context_id);
+        self.memory().record(Told { command, context: context_id, ..Told::default() });
         Ok(())
     }
 
     /// Notes that `command` failed as the next one of the run `context_id`.
     ///
     /// It counts against the pair of the run's last command and this one; if the run's last command is not
-    /// known, against all pairs that end in this one, by how often each was seen.
+    /// known, against one of the pairs that end in this one, each as often as its share of them.
     ///
     /// # Errors
     /// None in memory.
     pub async fn record_failure(&self, command: &str, error: &str, context_id: &str) -> Result<()> {
-        self.note_failure(command, FailureSignature::of(error).text, context_id);
+        // Made before the memory is locked: the output may be a megabyte.
+        let failure = Some(FailureSignature::of(error));
+        self.memory().record(Told { command, context: context_id, failure, ..Told::default() });
         Ok(())
-    }
-
-    /// The same when the signature is known. It is made before the graph is locked: the output may be a megabyte.
-    pub(super) fn note_failure(&self, command: &str, signature: String, context_id: &str) {
-        self.graph().failure(command, signature, context_id);
     }
 
     /// Notes that these commands, in this order, are one workflow, and that the run `session_id` is over.
@@ -88,47 +95,49 @@ impl CommandKnowledgeGraph {
     /// # Errors
     /// None in memory.
     pub async fn record_workflow(&self, commands: &[String], session_id: &str) -> Result<()> {
-        self.graph().workflow(commands, session_id);
+        self.memory().workflow("", commands, session_id);
         Ok(())
     }
 
-    /// How probable it is that `second` succeeds after `first`: 0.5 when nothing is known, and close to the
-    /// observed rate when much is (Laplace's rule of succession).
+    /// How probable it is that `second` succeeds after `first`, from 0 to 1; 0.5 when no outcome of `second` is known.
+    ///
+    /// What is not known about the pair is taken from the command, from others with the same subcommand and tool, and
+    /// from all (docs/learning.md has the formula).
     pub async fn predict_success(&self, first: &str, second: &str) -> f64 {
-        self.graph().predict(first, second)
+        self.memory().predict(first, second)
     }
 
-    /// Commands that ran right before or after this one, the most frequent first; then others of the same
-    /// program.
+    /// The commands closest to this one: those that run right before or after it more often than chance, fail for the
+    /// same reason or mean the same; then others of the same program.
     ///
     /// # Errors
     /// None in memory.
     pub async fn find_related_commands(&self, command: &str, limit: usize) -> Result<Vec<String>> {
-        Ok(self.graph().related(command, limit))
+        Ok(self.memory().related(command, limit))
     }
 
-    /// The most frequent reasons for which a command failed, with how often.
+    /// The most frequent reasons for which a command failed, with how often; at most 16 are told apart.
     ///
     /// # Errors
     /// None in memory.
     pub async fn failure_signatures(&self, command: &str) -> Result<Vec<(String, u64)>> {
-        Ok(self.graph().signatures(command))
+        Ok(self.memory().reasons(command))
     }
 
     /// How much the graph holds.
     pub async fn get_stats(&self) -> CommandGraphStats {
-        self.graph().stats()
+        self.memory().graph_stats()
     }
 
     /// How many different commands there are.
     #[must_use]
     pub fn command_count(&self) -> usize {
-        self.graph().stats().unique_commands
+        self.memory().graph_stats().unique_commands
     }
 
     /// Whether this command was ever recorded.
     #[must_use]
     pub fn has_command(&self, command: &str) -> bool {
-        self.graph().has(command)
+        self.memory().has(command)
     }
 }

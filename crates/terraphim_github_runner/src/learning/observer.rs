@@ -126,6 +126,26 @@ impl LearningObserver {
         }
     }
 
+    /// What was cancelled or skipped says nothing.
+    async fn end_or_forget(
+        &self,
+        key: (Option<JobKey>, usize),
+        name: &str,
+        conclusion: Conclusion,
+        exit_code: Option<i32>,
+        (duration, at): (std::time::Duration, DateTime<Utc>),
+    ) {
+        match of_conclusion(conclusion) {
+            Some(outcome) => {
+                let duration_ms = millis(duration);
+                self.end(key, Ended { name, outcome, exit_code, duration_ms, at }).await;
+            }
+            None => {
+                self.state().open.remove(&key);
+            }
+        }
+    }
+
     async fn end(&self, key: (Option<JobKey>, usize), ended: Ended<'_>) {
         let Some(event) = self.event_of(key, ended).await else { return };
         self.learn(event).await;
@@ -260,24 +280,12 @@ impl RunObserver for LearningObserver {
             {
                 self.write(Some(job), *step, format!("{}\n", annotation.message).as_bytes());
             }
-            RunEvent::CommandFinished { number, exit_code, duration, at, .. } => {
-                let outcome = if *exit_code == 0 { CommandOutcome::Success } else { CommandOutcome::Failure };
-                let (exit_code, duration_ms) = (Some(*exit_code), millis(*duration));
-                let ended = Ended { name: "", outcome, exit_code, duration_ms, at: *at };
-                self.end((None, *number), ended).await;
+            RunEvent::CommandFinished { number, outcome, exit_code, duration, at, .. } => {
+                self.end_or_forget((None, *number), "", *outcome, Some(*exit_code), (*duration, *at)).await;
             }
             RunEvent::StepFinished { job, name, number, outcome, exit_code, duration, at, .. } => {
                 let key = (Some(job.clone()), *number);
-                match of_conclusion(*outcome) {
-                    Some(outcome) => {
-                        let duration_ms = millis(*duration);
-                        let ended = Ended { name, outcome, exit_code: *exit_code, duration_ms, at: *at };
-                        self.end(key, ended).await;
-                    }
-                    None => {
-                        self.state().open.remove(&key);
-                    }
-                }
+                self.end_or_forget(key, name, *outcome, *exit_code, (*duration, *at)).await;
             }
             RunEvent::JobFinished { job, outcome, duration, at, .. } => {
                 if let Some(outcome) = of_conclusion(*outcome) {
@@ -305,7 +313,7 @@ impl RunObserver for LearningObserver {
     }
 }
 
-/// What was cancelled or skipped says nothing.
+/// `None` for what was cancelled or skipped.
 fn of_conclusion(conclusion: Conclusion) -> Option<CommandOutcome> {
     match conclusion {
         Conclusion::Success => Some(CommandOutcome::Success),

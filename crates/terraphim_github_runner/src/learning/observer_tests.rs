@@ -120,7 +120,14 @@ async fn every_command_of_a_run_is_learned_with_what_became_of_it() {
             }
             let duration = Duration::from_millis(20);
             observer
-                .observe(&RunEvent::CommandFinished { phase, number: 1, exit_code: 0, duration, at: at() })
+                .observe(&RunEvent::CommandFinished {
+                    phase,
+                    number: 1,
+                    outcome: Conclusion::Success,
+                    exit_code: 0,
+                    duration,
+                    at: at(),
+                })
                 .await;
         }
         end(&observer, Conclusion::Failure, RunConclusion::Failure).await;
@@ -144,6 +151,20 @@ async fn every_command_of_a_run_is_learned_with_what_became_of_it() {
     assert_eq!((test.previous.as_str(), test.exit_code, test.tests.passed), ("cargo build", Some(101), 1));
     assert_eq!((test.duration_ms, test.output_lines, test.job.as_str()), (1500, 3, "build"));
     assert_eq!(world.store.rebuild_learning().await.unwrap().corrected, 0);
+}
+
+#[tokio::test]
+async fn a_setup_command_that_was_cancelled_says_nothing() {
+    let world = World::new().await;
+    let observer = world.observer(1).await;
+    let (phase, command) = (Phase::Setup, "apt-get update".to_owned());
+    observer.observe(&RunEvent::CommandStarted { phase, command, number: 1, of: 1, at: at() }).await;
+    let (outcome, duration) = (Conclusion::Cancelled, Duration::from_secs(1));
+    observer
+        .observe(&RunEvent::CommandFinished { phase, number: 1, outcome, exit_code: 137, duration, at: at() })
+        .await;
+    end(&observer, Conclusion::Cancelled, RunConclusion::Cancelled).await;
+    assert_eq!(world.store.learned("octo/a").await.unwrap().own.totals().events, 0);
 }
 
 #[tokio::test]

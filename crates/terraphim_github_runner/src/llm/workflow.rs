@@ -107,7 +107,7 @@ pub(super) fn read(answer: &str) -> Result<String, LlmError> {
     if file.chars().any(hides_something) {
         return Err(LlmError::Form("the file contains control or direction characters".to_owned()));
     }
-    words::validate(&file).map_err(LlmError::Checker)?;
+    words::validate_to_run(&file).map_err(LlmError::Checker)?;
     Ok(file)
 }
 

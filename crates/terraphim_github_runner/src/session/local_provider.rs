@@ -63,8 +63,10 @@ impl LocalVmProvider {
         let console = self.host.paths().vm(id).join("console.log");
         let said = tokio::task::spawn_blocking(move || last_lines(&console)).await.unwrap_or_default();
         tracing::warn!(vm.id = %id, "VM did not start: {error}; the last words of its console: {said}");
-        if let Err(left) = self.host.remove(id, true).await {
-            tracing::warn!(vm.id = %id, "cannot remove a VM that did not start: {left}");
+        match self.host.remove(id, true).await {
+            // Its supervisor was quicker: the VM has an owner, and goes when it ends.
+            Ok(_) | Err(VmError::NotFound(_)) => {}
+            Err(left) => tracing::warn!(vm.id = %id, "cannot remove a VM that did not start: {left}"),
         }
         Err(error)
     }

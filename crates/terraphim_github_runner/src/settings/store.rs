@@ -166,6 +166,30 @@ impl SettingsStore {
         Ok(settings)
     }
 
+    /// Every secret that concerns a repository, also those of its owner and itself that stronger ones hide from runs:
+    /// what must not be shown to anybody.
+    ///
+    /// # Errors
+    /// The files cannot be used, or a secret cannot be decrypted.
+    pub fn all_secrets(&self, repository: &str) -> Result<Vec<Secret>, SettingsError> {
+        let content = Content::read(&self.file())?;
+        if content.scopes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let repository = repository.to_lowercase();
+        let owner = repository.split('/').next().unwrap_or_default();
+        let (organisation, own) = (format!("organisation:{owner}"), format!("repository:{repository}"));
+        let environments = format!("environment:{repository}:");
+        let cipher = Cipher::open(&self.key())?;
+        let mut found = Vec::new();
+        for (key, scope) in &content.scopes {
+            if *key == organisation || *key == own || key.starts_with(&environments) {
+                found.extend(self.open(cipher.as_ref(), key, scope)?.secrets.into_values());
+            }
+        }
+        Ok(found)
+    }
+
     fn open(
         &self,
         cipher: Option<&Cipher>,

@@ -37,6 +37,10 @@ fn an_environment_is_stronger_than_its_repository_and_that_than_its_owner() {
     assert_eq!(settings.environments["production"].vars["C"], "environment");
     assert_eq!(settings.environments.len(), 1);
     assert!(store.for_run("nobody/nothing").unwrap().secrets.is_empty());
+    let mut all: Vec<String> =
+        store.all_secrets("acme/ROCKET").unwrap().iter().map(|secret| secret.expose().to_owned()).collect();
+    all.sort_unstable();
+    assert_eq!(all, ["environment", "owner", "owner", "repository"], "hidden ones too, none of others");
 }
 
 #[test]

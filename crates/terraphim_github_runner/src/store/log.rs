@@ -82,6 +82,8 @@ pub struct LogWriter {
     path: PathBuf,
     file: BufWriter<File>,
     offset: u64,
+    /// So much of it is on the disk.
+    synced: u64,
     clock: LineClock,
 }
 
@@ -94,7 +96,7 @@ impl LogWriter {
         let file = File::options().create(true).append(true).open(path).io("open log", path)?;
         let offset = file.metadata().io("read the size of", path)?.len();
         let file = BufWriter::with_capacity(BUFFER, file);
-        Ok(LogWriter { path: path.to_owned(), file, offset, clock: LineClock::default() })
+        Ok(LogWriter { path: path.to_owned(), file, offset, synced: offset, clock: LineClock::default() })
     }
 
     /// How many bytes were written to the log in all.
@@ -126,7 +128,7 @@ impl LogWriter {
         self.file.flush().io("write log", &self.path)
     }
 
-    /// Brings everything to the disk; called at the end of a step.
+    /// Brings everything to the disk; called at the end of a step. A step that wrote nothing waits for no disk.
     ///
     /// # Errors
     /// The file system refuses (a full disk).
@@ -135,10 +137,16 @@ impl LogWriter {
     /// What was written stays written; only the wait is dropped.
     pub async fn sync(&mut self) -> Result<(), StoreError> {
         self.flush()?;
+        let written = self.offset;
+        if written == self.synced {
+            return Ok(());
+        }
         let file = self.file.get_ref().try_clone().io("sync log", &self.path)?;
         // A disk may take long; the threads of the runtime have output to move.
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
-        synced.map_err(io::Error::other).and_then(|result| result).io("sync log", &self.path)
+        synced.map_err(io::Error::other).and_then(|result| result).io("sync log", &self.path)?;
+        self.synced = written;
+        Ok(())
     }
 }
 

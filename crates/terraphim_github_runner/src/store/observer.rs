@@ -13,7 +13,9 @@ use super::{
     AnnotationRecord, JobEnd, JobStart, LogWriter, RunEnd, RunFiles, RunId, RunStore, StepEnd, StepStart,
     StoreError, StoredConclusion,
 };
-use crate::engine::{Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunEvent, RunObserver};
+use crate::engine::{
+    Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunEvent, RunObserver, split_lines,
+};
 
 /// Records one run as it happens.
 ///
@@ -93,10 +95,9 @@ impl StoreObserver {
                 let key = self.commands(*phase, *at).await?;
                 self.start_step(&key, *number, command, false, *at).await
             }
-            RunEvent::CommandFinished { phase, number, exit_code, at, .. } => {
+            RunEvent::CommandFinished { phase, number, outcome, exit_code, at, .. } => {
                 let key = phase_key(*phase);
-                let conclusion = if *exit_code == 0 { Conclusion::Success } else { Conclusion::Failure };
-                self.end_step(&key, *number, None, (conclusion, conclusion), Some(*exit_code), *at).await
+                self.end_step(&key, *number, None, (*outcome, *outcome), Some(*exit_code), *at).await
             }
             RunEvent::JobStarted { job, name, vm_id, at } => {
                 self.start_job(job, name, Some(vm_id.clone()), *at).await
@@ -271,7 +272,7 @@ impl StoreObserver {
         let at_ms = at.timestamp_millis();
         let place = step.and_then(|step| i64::try_from(step).ok());
         let background = place.filter(|step| job.open_steps.get(step) == Some(&true));
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
+        for line in split_lines(text) {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             match background {
                 Some(step) => job.log.line(at_ms, &[format!("[{step}] ").as_bytes(), line].concat())?,

@@ -141,7 +141,14 @@ async fn setup_and_cleanup_commands_are_jobs_and_a_failed_command_fails_its_job(
         observer.observe(&output(None, b"said\n")).await;
         let duration = Duration::from_millis(1);
         observer
-            .observe(&RunEvent::CommandFinished { phase, number: 1, exit_code, duration, at: time(6) })
+            .observe(&RunEvent::CommandFinished {
+                phase,
+                number: 1,
+                outcome: if exit_code == 0 { Conclusion::Success } else { Conclusion::Failure },
+                exit_code,
+                duration,
+                at: time(6),
+            })
             .await;
     }
     let end = RunEvent::RunFinished {

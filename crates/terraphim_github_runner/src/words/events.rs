@@ -96,8 +96,8 @@ fn tags(reader: &mut Reader<'_>, draft: &mut Draft) -> bool {
     }
     reader.phrase("is|are|gets|get? pushed|created|made|published|set");
     if patterns.is_empty() {
-        patterns.push("v*".to_owned());
-        draft.note("No pattern is named for the tags: it is `v*`.");
+        patterns.push("**".to_owned());
+        draft.note("No pattern is named for the tags: every tag starts it.");
     }
     reader.understood(begun, meaning("push", "tags", &patterns));
     extend(&mut draft.push().tags, patterns);

@@ -25,11 +25,16 @@ pub use explain::{cron_in_words, explain};
 pub use facts::{Language, RepositoryFacts};
 
 use serde::Serialize;
-use terraphim_actions::{diagnostic::Diagnostic, workflow::Workflow};
+use terraphim_actions::{
+    diagnostic::{Diagnostic, Severity},
+    workflow::Workflow,
+};
 use thiserror::Error;
 
 use draft::Draft;
 use reader::Reader;
+
+use crate::{engine::plan_workflow, schedule::unknown_zones};
 
 /// A sentence is far shorter.
 const SENTENCE_LIMIT_BYTES: usize = 16 << 10;
@@ -129,11 +134,38 @@ fn read_part(reader: &mut Reader<'_>, draft: &mut Draft, facts: &RepositoryFacts
 /// # Errors
 /// Every error, and every warning: a file that we make has neither. Notes are none.
 pub fn validate(workflow: &str) -> Result<(), Vec<Diagnostic>> {
-    use terraphim_actions::diagnostic::Severity;
-    let parsed = Workflow::parse(workflow, "workflow.yml")?;
-    let faults: Vec<Diagnostic> =
-        parsed.warnings.into_iter().filter(|found| found.severity != Severity::Info).collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    checked(workflow).map(|_| ())
+}
+
+/// Checks a workflow file in the same way, and that this version runs everything in it.
+///
+/// # Errors
+/// As [`validate`]; keys that are not executed.
+pub fn validate_to_run(workflow: &str) -> Result<(), Vec<Diagnostic>> {
+    let parsed = checked(workflow)?;
+    plan_workflow(&parsed).map(|_| ()).map_err(|invalid| invalid.diagnostics)
+}
+
+fn checked(workflow: &str) -> Result<Workflow, Vec<Diagnostic>> {
+    let mut parsed = Workflow::parse(workflow, "workflow.yml")?;
+    parsed.warnings.extend(unknown_zones(&parsed));
+    let is_fault = |found: &&Diagnostic| found.severity != Severity::Info;
+    let faults: Vec<Diagnostic> = parsed.warnings.iter().filter(is_fault).cloned().collect();
+    if faults.is_empty() { Ok(parsed) } else { Err(faults) }
+}
+
+/// The commands that a phrase names by tool or activity; `None` unless every word of it is understood.
+pub(crate) fn commands(phrase: &str) -> Option<Vec<String>> {
+    let (mut reader, mut draft) = (Reader::new(phrase), Draft::default());
+    let facts = RepositoryFacts::default();
+    while !reader.is_at_end() {
+        if !(tasks::read_plain(&mut reader, &mut draft, &facts) || reader.filler()) {
+            return None;
+        }
+    }
+    let (_, not_understood) = reader.into_parts();
+    let commands: Vec<String> = draft.commands.into_iter().map(|command| command.text).collect();
+    (not_understood.is_empty() && !commands.is_empty()).then_some(commands)
 }
 
 #[cfg(test)]

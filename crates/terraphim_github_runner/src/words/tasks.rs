@@ -34,6 +34,16 @@ pub(super) fn read(reader: &mut Reader<'_>, draft: &mut Draft, facts: &Repositor
     true
 }
 
+/// Reads a tool or an activity, and nothing else.
+pub(super) fn read_plain(reader: &mut Reader<'_>, draft: &mut Draft, facts: &RepositoryFacts) -> bool {
+    let begun = reader.position();
+    let is_read = tool(reader, draft) || intent(reader, draft, facts);
+    if !is_read {
+        reader.go(begun);
+    }
+    is_read
+}
+
 /// A command in backticks is taken as it is.
 fn code(reader: &mut Reader<'_>, draft: &mut Draft) -> bool {
     reader.phrase(&format!("{VERBS}*"));
@@ -108,7 +118,9 @@ fn one_command(reader: &mut Reader<'_>, draft: &mut Draft, tool: &'static Tool, 
             || raw == "."
             || (raw.contains(['/', '=']) && !raw.contains("://"))
             || ["python", "python3"].contains(&program)
-                && (raw.ends_with(".py") || arguments.last().map_or(subcommand, String::as_str) == "-m");
+                && (raw.ends_with(".py")
+                    || arguments.last().map_or(subcommand, String::as_str) == "-m"
+                    || raw == "discover" && arguments.last().is_some_and(|last| last == "unittest"));
         if reader.is_mark(0) || !(is_first_name || looks_so) {
             break;
         }
@@ -140,6 +152,9 @@ fn named_alone(reader: &mut Reader<'_>, draft: &mut Draft, tool: &'static Tool) 
 fn intent(reader: &mut Reader<'_>, draft: &mut Draft, facts: &RepositoryFacts) -> bool {
     let begun = reader.position();
     reader.phrase(&format!("{VERBS}*"));
+    if packages_of_tool(reader, draft) {
+        return true;
+    }
     reader.phrase(&format!("{OBJECTS}*"));
     let mut language = language(reader);
     reader.phrase(&format!("{OBJECTS}*"));
@@ -190,6 +205,22 @@ fn with_tool(reader: &mut Reader<'_>, intent: Intent) -> Option<(&'static Tool, 
     }
     reader.go(begun);
     None
+}
+
+/// "install the npm packages": whose they are says how.
+fn packages_of_tool(reader: &mut Reader<'_>, draft: &mut Draft) -> bool {
+    let begun = reader.position();
+    if reader.phrase("install|installs the|our|all*")
+        && let Some(tool) = tools::find(reader.word(0))
+        && let Some(command) = tool.command(Intent::Install)
+        && matches!(reader.word(1), "packages" | "dependencies" | "modules")
+    {
+        reader.go(reader.position() + 2);
+        draft.command(command, Some(tool));
+        return true;
+    }
+    reader.go(begun);
+    false
 }
 
 /// How the repository does it.

@@ -146,3 +146,29 @@ fn two_hundred_sentences_have_their_expected_structure() {
     }
     assert_eq!(actual.len(), expected.len(), "expected.txt has cases that are no more");
 }
+
+/// What a language model proposes is checked so, and told the faults.
+#[test]
+fn zones_that_do_not_exist_and_keys_that_are_not_executed_are_faults() {
+    let job = "jobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [run: make]\n";
+    let zone = |name: &str| {
+        format!("on:\n  schedule: [{{cron: '0 3 * * *', timezone: {name}}}]\npermissions: {{}}\n{job}")
+    };
+    validate(&zone("Europe/Berlin")).unwrap();
+    let faults = validate(&zone("Europe/Atlantis")).unwrap_err();
+    assert_eq!(faults[0].message, "There is no time zone `Europe/Atlantis`");
+    let contained = format!("on: push\npermissions: {{}}\n{job}    container: node:20\n");
+    validate(&contained).unwrap();
+    let faults = validate_to_run(&contained).unwrap_err();
+    assert_eq!(faults[0].message, "`container` is not executed by this version");
+    assert_eq!(faults[0].hint.as_deref(), Some("run the steps in the VM itself"));
+}
+
+#[test]
+fn a_phrase_is_commands_when_every_word_of_it_is_understood() {
+    assert_eq!(commands("test with pytest").unwrap(), ["python -m pytest"]);
+    assert_eq!(commands("lint with clippy and run cargo test").unwrap().len(), 2);
+    for phrase in ["", "build it", "deploy to production with make", "cargo test on mars"] {
+        assert_eq!(commands(phrase), None, "{phrase}");
+    }
+}

@@ -179,6 +179,12 @@ fn cache_step(out: &mut String, paths: &[&str], name: &str, last: &str) {
     line(out, 5, &format!("restore-keys: ${{{{ runner.os }}}}-{name}-"));
 }
 
+/// Programs that no Go toolchain has, and where they come from. `setup-go` puts them into the search path.
+const GO_PROGRAMS: [(&str, &str); 2] = [
+    ("golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"),
+    ("staticcheck", "honnef.co/go/tools/cmd/staticcheck"),
+];
+
 pub(super) fn install(out: &mut String, facts: &RepositoryFacts, commands: &[Command]) {
     let has_own =
         |words: &[&str]| commands.iter().any(|command| words.iter().any(|word| command.text.contains(word)));
@@ -196,6 +202,16 @@ pub(super) fn install(out: &mut String, facts: &RepositoryFacts, commands: &[Com
             "npm install"
         };
         line(out, 3, &format!("- run: {text}"));
+    }
+    if languages.contains(&Language::Go) {
+        for (program, package) in GO_PROGRAMS {
+            let is_used = |command: &Command| {
+                command.text.split_whitespace().next().is_some_and(|word| word == program)
+            };
+            if commands.iter().any(is_used) && !has_own(&[package]) {
+                line(out, 3, &format!("- run: go install {package}@latest"));
+            }
+        }
     }
     if languages.contains(&Language::Python) && !has_own(&["pip install"]) {
         let mut lines: Vec<String> = Vec::new();

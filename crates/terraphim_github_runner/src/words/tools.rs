@@ -158,6 +158,12 @@ pub(super) static TOOLS: &[Tool] = &[
     python(&["sphinx"], "sphinx", &[(Docs, "sphinx-build docs docs/_build")]),
     python(&["mkdocs"], "mkdocs", &[(Docs, "mkdocs build")]),
     python(&["twine"], "build twine", &[(Publish, "python -m build && python -m twine upload dist/*")]),
+    tool(
+        &["pip"],
+        Some(Language::Python),
+        &["install"],
+        &[(Install, "python -m pip install -r requirements.txt")],
+    ),
     tool(&["unittest"], Some(Language::Python), &[], &[(Test, "python -m unittest")]),
     tool(&["python", "python3"], Some(Language::Python), &["*"], &[]),
     tool(

@@ -1,33 +1,15 @@
 //! Descriptions in a few fixed forms, read without a language model.
 //!
 //! A clause (a line, a sentence, or what stands before "then") is understood or refused as a whole; nothing in it
-//! is skipped in silence. It names commands in backticks, or an activity and a tool ("test with pytest"), and may
+//! is skipped in silence. It names commands in backticks, or activities and tools ("test with pytest", read by `words`), and may
 //! say when ("first", "finally"), where ("in /workspace/app"), for how long ("within 10 minutes") and that failure
 //! does not matter ("may fail"). "on push" and the like name the trigger, "name: ..." the workflow.
 
 use super::llm_parser::LlmError;
 use super::parser::{ParsedWorkflow, WorkflowStep};
+use crate::words;
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
-
-/// Tool, words of which one must be there, command. The first that fits wins.
-const ACTIVITIES: &[(&[&str], &[&str], &str)] = &[
-    (&["cargo", "rust"], &["format", "formatting", "fmt", "rustfmt"], "cargo fmt --all -- --check"),
-    (&["cargo", "rust"], &["lint", "clippy"], "cargo clippy --all-targets -- -D warnings"),
-    (&["cargo", "rust"], &["test", "tests"], "cargo test"),
-    (&["cargo", "rust"], &["build", "compile"], "cargo build"),
-    (&["clippy"], &["run", "lint", "check"], "cargo clippy --all-targets -- -D warnings"),
-    (&["npm", "node", "javascript", "typescript"], &["install"], "npm ci"),
-    (&["npm", "node", "javascript", "typescript"], &["lint"], "npm run lint"),
-    (&["npm", "node", "javascript", "typescript"], &["test", "tests"], "npm test"),
-    (&["npm", "node", "javascript", "typescript"], &["build", "compile"], "npm run build"),
-    (&["python", "pip"], &["install"], "python3 -m pip install -r requirements.txt"),
-    (&["python", "pytest"], &["test", "tests", "run"], "python3 -m pytest"),
-    (&["go", "golang"], &["test", "tests"], "go test ./..."),
-    (&["go", "golang"], &["build", "compile"], "go build ./..."),
-    (&["make"], &["test", "tests"], "make test"),
-    (&["make"], &["build", "run"], "make"),
-];
 
 const TRIGGERS: &[(&[&str], &str)] = &[
     (&["on", "push"], "push"),
@@ -193,8 +175,7 @@ fn read(clause: &str, workflow: &mut ParsedWorkflow) -> bool {
     let continue_on_error = MAY_FAIL.iter().any(|phrase| take_phrase(&mut words, phrase));
     let Some(timeout_seconds) = take_timeout(&mut words) else { return false };
     let working_dir = take_directory(&mut words).unwrap_or_else(|| "/workspace".to_owned());
-    let commands =
-        if commands.is_empty() { take_activity(&mut words).into_iter().collect() } else { commands };
+    let commands = if commands.is_empty() { take_activities(&mut words) } else { commands };
     if commands.is_empty() || words.iter().any(|word| !FILLERS.contains(&word.as_str())) {
         return false;
     }
@@ -291,13 +272,15 @@ fn take_directory(words: &mut Vec<String>) -> Option<String> {
     words.drain(at..at + 2).next_back()
 }
 
-/// The command of an activity with a tool; its words are taken.
-fn take_activity(words: &mut Vec<String>) -> Option<String> {
-    let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
-    let (tool, activity, command) =
-        ACTIVITIES.iter().find(|(tool, activity, _)| has(tool) && has(activity))?;
-    words.retain(|word| !tool.contains(&word.as_str()) && !activity.contains(&word.as_str()));
-    Some((*command).to_owned())
+/// The commands of activities with tools, as [`words`] knows them; the words are taken when all are understood.
+fn take_activities(words: &mut Vec<String>) -> Vec<String> {
+    let Some(found) = words::commands(&words.join(" ")) else { return Vec::new() };
+    words.clear();
+    // No step sets Python up here, and where nobody did there is only `python3`.
+    found
+        .into_iter()
+        .map(|text| text.strip_prefix("python -m").map_or(text.clone(), |rest| format!("python3 -m{rest}")))
+        .collect()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ fn a_whole_description_is_read() {
     assert_eq!(
         workflow.steps,
         [
-            step("cargo build", "/workspace", false, 600),
+            step("cargo build --all-targets", "/workspace", false, 600),
             step("cargo test", "/workspace", false, 300),
             step("npm ci; npm test", "/workspace/web", true, 30),
         ]
@@ -46,8 +46,9 @@ fn a_whole_description_is_read() {
 fn activities_with_tools_are_known() {
     for (description, command) in [
         ("lint with clippy", "cargo clippy --all-targets -- -D warnings"),
-        ("check the Rust formatting", "cargo fmt --all -- --check"),
+        ("check the Rust formatting", "cargo fmt --all --check"),
         ("install the npm packages", "npm ci"),
+        ("install the pip packages", "python3 -m pip install -r requirements.txt"),
         ("run the python unit tests", "python3 -m pytest"),
         ("compile it with Go", "go build ./..."),
         ("make test", "make test"),

@@ -1,9 +1,9 @@
 //! Every directory of `testdata/workflows` is a behaviour: `workflow.yml` is run, and the result must be as
-//! `expected.json`: `report` is what the report must hold at least (lists of the same length, entry by entry), `error`
-//! part of the message of a workflow that is refused and `at` its line and column; `output` are texts that the log must
-//! hold, `notices` texts that must be said about the run, `lacks` texts that must be nowhere. `called/x.yml` is what
-//! jobs call as `./.github/workflows/x.yml`. `files` is the working tree; `repositories/OWNER/NAME/TAG` are repositories
-//! of actions that a git server on loopback has.
+//! `expected.json`: `rule` says whose rule it is and where it is written; `report` is what the report must hold at least
+//! (lists of the same length, entry by entry), `error` part of the message of a workflow that is refused and `at` its line
+//! and column; `output` are texts that the log must hold, `notices` texts that must be said about the run, `lacks` texts
+//! that must be nowhere. `called/x.yml` is what jobs call as `./.github/workflows/x.yml`. `files` is the working tree;
+//! `repositories/OWNER/NAME/TAG` are repositories of actions and workflows that a git server on loopback has.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use terraphim_actions::diagnostic::Diagnostic;
 use terraphim_actions::workflow::{Loader, Options, Workflow};
+use terraphim_github_runner::action::{ActionStore, fetch_called};
 use terraphim_github_runner::engine::{
     EngineError, EnvironmentSettings, InvalidWorkflow, Isolation, Secret, plan_workflow,
 };
@@ -44,6 +45,7 @@ struct Environment {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Expected {
+    rule: String,
     report: Value,
     error: Option<String>,
     at: Option<String>,
@@ -88,12 +90,17 @@ async fn check(directory: &Path) -> Vec<String> {
     let repositories = directory.join("repositories");
     let _server = if repositories.is_dir() { Some(world.serve(&repositories).await) } else { None };
     apply(how, &mut world);
-    let plan = load(directory, &text).map_err(|diagnostics| InvalidWorkflow { diagnostics });
+    let store = world.inputs.actions.clone();
+    let plan = load(directory, &text, store.as_deref()).await;
+    let plan = plan.map_err(|diagnostics| InvalidWorkflow { diagnostics });
     let result = match plan.and_then(|workflow| plan_workflow(&workflow)) {
         Ok(plan) => world.run_plan(plan).await,
         Err(error) => Err(EngineError::from(error)),
     };
     let mut problems = Vec::new();
+    if expected.rule.is_empty() {
+        problems.push("no rule is cited".to_owned());
+    }
     match (&result, &expected.error) {
         (Ok(report), None) => {
             let report = serde_json::to_value(report).unwrap();
@@ -131,16 +138,28 @@ async fn check(directory: &Path) -> Vec<String> {
 }
 
 /// The workflow with those that it calls, as far as they are there.
-fn load(directory: &Path, text: &str) -> Result<Workflow, Vec<Diagnostic>> {
-    let Ok(files) = std::fs::read_dir(directory.join("called")) else {
-        return Workflow::parse(text, "workflow.yml");
-    };
+async fn load(
+    directory: &Path,
+    text: &str,
+    store: Option<&ActionStore>,
+) -> Result<Workflow, Vec<Diagnostic>> {
     let mut loader = Loader::default();
-    for file in files {
+    let mut files = vec![("workflow.yml".to_owned(), text.to_owned())];
+    for file in std::fs::read_dir(directory.join("called")).into_iter().flatten() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
-        loader.add(&format!("./.github/workflows/{name}"), &std::fs::read_to_string(&path).unwrap());
+        files.push((format!("./.github/workflows/{name}"), std::fs::read_to_string(&path).unwrap()));
     }
+    files[1..].iter().for_each(|(name, text)| loader.add(name, text));
+    let is_alone = files.len() == 1;
+    let remote = match store {
+        Some(store) => fetch_called(store, files).await?,
+        None => IndexMap::new(),
+    };
+    if is_alone && remote.is_empty() {
+        return Workflow::parse(text, "workflow.yml");
+    }
+    remote.iter().for_each(|(name, file)| loader.add(name, &file.text));
     Workflow::load(text, "workflow.yml", &loader, &Options::default())
 }
 

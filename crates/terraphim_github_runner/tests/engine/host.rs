@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -19,6 +19,18 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+static LISTENING: Once = Once::new();
+
+/// A shell that starts these tests in the background (`cmd &`) has them ignore what Ctrl-C sends, and so would the processes
+/// of a step, which cannot even trap it then (POSIX, "Asynchronous Lists"). Done once here and not between fork and exec of
+/// each: without that, the processes are spawned without a copy of this one's page tables.
+fn listen() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: sets nothing but this process's disposition, and no handler of ours is lost by it.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// A directory that stands for the file systems of all VMs: what is below `guest` is, for a process in a view, below
 /// the directory of that view.
 pub(crate) struct HostExecutor {
@@ -32,6 +44,7 @@ pub(crate) struct HostExecutor {
 impl HostExecutor {
     pub(crate) fn new(root: &Path) -> HostExecutor {
         let capabilities = Capabilities { files: true, views: true, streaming: true, snapshots: false };
+        LISTENING.call_once(listen);
         HostExecutor { root: root.to_owned(), capabilities, lose: None, started: AtomicUsize::new(0) }
     }
 
@@ -75,17 +88,6 @@ impl HostExecutor {
         command.envs(spec.env.iter().map(|(name, value)| (name, map(value))));
         command.current_dir(map(&spec.cwd)).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A shell that starts these tests in the background (`cmd &`) has them ignore what Ctrl-C sends, and so would the
-        // processes of a step, which cannot even trap it then (POSIX, "Asynchronous Lists").
-        let listens = || {
-            for signal in [libc::SIGINT, libc::SIGQUIT] {
-                // SAFETY: signal(2) may be called between fork and exec, and sets nothing but this process's disposition.
-                unsafe { libc::signal(signal, libc::SIG_DFL) };
-            }
-            Ok(())
-        };
-        // SAFETY: the closure makes only calls that are safe between fork and exec.
-        unsafe { command.pre_exec(listens) };
         command
     }
 }

@@ -9,6 +9,8 @@ mod flow;
 #[path = "../support/git_server.rs"]
 mod git_server;
 mod host;
+mod learning;
 mod remote;
+mod secrets;
 mod services;
 mod world;

@@ -1,14 +1,10 @@
 //! Hardware virtualisation where it works, software emulation where it does not.
 
-use std::{
-    fs, io,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::qemu::PROGRAM;
+use super::{probe, qemu::PROGRAM};
 use crate::{
     error::{IoContext as _, VmError},
     process::boot_id,
@@ -36,7 +32,7 @@ struct Cached {
 
 impl Accelerator {
     /// What this host offers. `TCI_ACCEL=kvm|tcg` decides by itself; otherwise KVM is tried once per boot of the host
-    /// and version of QEMU, and the answer is kept in `cache`.
+    /// and version of QEMU (a guest has to run, see `probe`), and the answer is kept in `cache`.
     ///
     /// # Errors
     /// `TCI_ACCEL` has another value, or QEMU is not installed.
@@ -58,7 +54,7 @@ impl Accelerator {
         if let Some(kept) = kept.filter(|kept| kept.boot_id == boot_id && kept.version == version) {
             return Ok(kept.accelerator);
         }
-        let accelerator = probe()?;
+        let accelerator = probe::probe()?;
         crate::make_private_directory(cache).io("create", cache)?;
         let text = serde_json::to_vec(&Cached { boot_id, version, accelerator: accelerator.clone() });
         let temporary = cache.join(format!("accelerator.{}", std::process::id()));
@@ -74,44 +70,6 @@ fn program_stamp() -> String {
         std::env::split_paths(&path).map(|dir| dir.join(PROGRAM)).find_map(|file| fs::metadata(file).ok())
     });
     found.map(|meta| format!("{}-{:?}", meta.len(), meta.modified().ok())).unwrap_or_default()
-}
-
-/// Lets QEMU set up a real machine with KVM and end at once: on hosts where `/dev/kvm` exists but cannot run a PC
-/// (nested or filtered) exactly this fails.
-fn probe() -> Result<Accelerator, VmError> {
-    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "this host has no /dev/kvm".to_owned(),
-            io::ErrorKind::PermissionDenied => {
-                "no permission for /dev/kvm: add yourself to the group `kvm`".to_owned()
-            }
-            _ => format!("/dev/kvm cannot be opened: {error}"),
-        };
-        return Ok(Accelerator::Tcg { reason });
-    }
-    let output = Command::new(PROGRAM)
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-M", "microvm", "-m", "32"])
-        .args(["-accel", "kvm", "-cpu", "host", "-S", "-daemonize", "-pidfile"])
-        .arg(pid_file())
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| missing(&source))?;
-    let pid = fs::read_to_string(pid_file()).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    let _ = fs::remove_file(pid_file());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-        // `-daemonize` returned, so the machine was set up; it is not needed any further.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
-    if output.status.success() {
-        return Ok(Accelerator::Kvm);
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let first = text.lines().next().unwrap_or("QEMU gave no reason").trim();
-    Ok(Accelerator::Tcg { reason: format!("/dev/kvm exists but cannot run a machine here ({first})") })
-}
-
-fn pid_file() -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("tci-kvm-probe-{}", std::process::id()))
 }
 
 pub(super) fn missing(source: &io::Error) -> VmError {

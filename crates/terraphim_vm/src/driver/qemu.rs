@@ -98,7 +98,9 @@ impl Machine<'_> {
     pub fn spawn(&self) -> Result<Spawned, VmError> {
         let pair = || UnixStream::pair().io("make a socket pair for", Path::new(PROGRAM));
         let ((qmp, qmp_far), (agent, agent_far)) = (pair()?, pair()?);
-        let log = create(self.log, OpenOptions::new().write(true).truncate(true))?;
+        // Appended to, so that it can be cut while QEMU has it open.
+        let log = create(self.log, OpenOptions::new().append(true))?;
+        log.set_len(0).io("empty", self.log)?;
         let files = self.open()?;
         let mut command = Command::new(PROGRAM);
         command

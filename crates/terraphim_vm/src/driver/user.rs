@@ -26,11 +26,20 @@ impl QemuUser {
     /// no user but root.
     #[must_use]
     pub fn for_vm(id: &VmId, accelerator: &Accelerator) -> Option<QemuUser> {
+        let digits = u32::from_str_radix(&id.as_str()[..6], 16).expect("an id is hexadecimal");
+        QemuUser::numbered(digits, accelerator)
+    }
+
+    /// The same for a hypervisor that only has to show whether KVM works.
+    pub(super) fn for_probe() -> Option<QemuUser> {
+        QemuUser::numbered(0x00ff_ffff, &Accelerator::Kvm)
+    }
+
+    fn numbered(digits: u32, accelerator: &Accelerator) -> Option<QemuUser> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
         let map = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-        let digits = u32::from_str_radix(&id.as_str()[..6], 16).expect("an id is hexadecimal");
         let uid = mapped(&map("uid_map"), FIRST_UID + digits)?;
         let own = mapped(&map("gid_map"), FIRST_UID + digits)?;
         let kvm = match accelerator {

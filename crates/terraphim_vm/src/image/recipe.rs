@@ -12,6 +12,11 @@ const DEBIAN_DOCKER: &str = include_str!("recipes/debian-docker.toml");
 /// A small image for tests.
 const BUSYBOX: &str = include_str!("recipes/busybox.toml");
 
+/// The same of the next Debian, which has newer programs (node 24), at the price of changing from day to day.
+const TESTING: &str = "debian-testing";
+/// Debian 14.
+const TESTING_SUITE: &str = "forky";
+
 /// What an image is made from. Two equal recipes make images of the same use, though not always of the same packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -82,7 +87,8 @@ pub struct KernelRecipe {
 pub enum RecipeError {
     /// No recipe has this name.
     #[error(
-        "there is no recipe `{0}`; known are `debian`, `debian-docker` and `busybox`, or give a TOML file"
+        "there is no recipe `{0}`; known are `debian`, `debian-docker`, `debian-testing` and `busybox`, or give a TOML \
+         file"
     )]
     Unknown(String),
     /// The file cannot be read.
@@ -118,7 +124,7 @@ pub enum RecipeError {
 }
 
 impl Recipe {
-    /// A recipe that comes with this program: `debian`, `debian-docker` or `busybox`.
+    /// A recipe that comes with this program: `debian`, `debian-docker`, `debian-testing` or `busybox`.
     ///
     /// # Errors
     /// There is no recipe of this name.
@@ -126,6 +132,10 @@ impl Recipe {
         match name {
             "debian" => Recipe::parse(DEBIAN, Path::new("debian.toml")),
             "debian-docker" => Recipe::parse(DEBIAN_DOCKER, Path::new("debian-docker.toml")),
+            TESTING => {
+                let recipe = Recipe::parse(DEBIAN, Path::new("debian.toml"))?;
+                Ok(Recipe { name: TESTING.to_owned(), suite: TESTING_SUITE.to_owned(), ..recipe })
+            }
             "busybox" => Recipe::parse(BUSYBOX, Path::new("busybox.toml")),
             _ => Err(RecipeError::Unknown(name.to_owned())),
         }
@@ -261,6 +271,8 @@ mod tests {
     #[test]
     fn the_recipes_we_carry_are_right() {
         assert_eq!(Recipe::named("debian").unwrap().user, "runner");
+        let testing = Recipe::named("debian-testing").unwrap();
+        assert_eq!((testing.name.as_str(), testing.suite.as_str()), ("debian-testing", "forky"));
         assert_eq!(Recipe::named("busybox").unwrap().user, "root");
         assert!(Recipe::named("plan9").unwrap_err().to_string().contains("`plan9`"));
     }

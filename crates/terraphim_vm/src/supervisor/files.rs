@@ -47,7 +47,7 @@ impl VmLock {
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) if is_at(&file, &path) => return Ok(VmLock(file)),
                     Ok(()) => file = open_lock(&path)?,
-                    Err(rustix::io::Errno::WOULDBLOCK) => closed.changed().await.io("watch", &path)?,
+                    Err(rustix::io::Errno::WOULDBLOCK) => drop(closed.changed().await.io("watch", &path)?),
                     Err(errno) => return Err(errno).io("lock", &path),
                 }
             }
@@ -112,7 +112,7 @@ impl Socket {
             return Err(VmError::Io { operation: "bind the control socket", path: path.to_owned(), source });
         }
         // Before there is anything to lose: a file that is removed the moment it is bound is noticed too.
-        let losses = Losses(Some(Watch::removal(path)?));
+        let losses = Losses::of(path);
         let listener = UnixListener::bind(path).io("bind", path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).io("protect", path)?;
         let identity = identity(path).io("read", path)?;
@@ -137,6 +137,17 @@ impl Socket {
 pub(super) struct Losses(Option<Watch>);
 
 impl Losses {
+    /// Watches from now on, where that can be had; where not, somebody has to look.
+    fn of(path: &Path) -> Losses {
+        match Watch::removal(path) {
+            Ok(watch) => Losses(Some(watch)),
+            Err(error) => {
+                tracing::warn!("{error}: no notice of a removal of the control socket");
+                Losses(None)
+            }
+        }
+    }
+
     /// Returns when the file may have gone. Never returns again where such news cannot be had.
     ///
     /// # Cancel safety

@@ -8,6 +8,7 @@
 //! the socket, `executions` keeps what ran in the guest, `snapshots` sets it back, `forwards` lets it out.
 
 mod args;
+mod changes;
 mod control;
 mod executions;
 mod files;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     StopOptions, StopReport, StopStep,
+    changes::Changes,
     control::{self, Control},
     files::VmLock,
     leave::leave,
@@ -44,10 +45,6 @@ use crate::{
 /// The kernel alone needs 2.4 s under emulation on a quiet machine, three times that with every core busy; this is ten
 /// times the worst that was seen.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
-
-/// The registry and the control socket say at once when they change; this is for file systems on which such notices get
-/// lost.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// Why a hypervisor with a limit on its memory was killed.
 const OUT_OF_MEMORY: &str = "the kernel killed it: it went over its limit of memory";
@@ -107,8 +104,8 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
     let owner = started.owner.as_ref().map(watch).transpose()?;
     let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
     let mut interrupt = signal(SignalKind::interrupt()).io("watch signals of", Path::new("/proc/self"))?;
-    let mut registry_changes = crate::watch::Watch::new(&started.paths.registry())?;
-    let (mut watching, mut owned) = (true, true);
+    let mut changes = Changes::new(&started);
+    let mut owned = true;
     // At once for the first time: the VM could be seen running, and be asked to stop, before there was a watch.
     let mut safety_net = Instant::now();
     let mut events = std::mem::replace(&mut started.qmp_events, mpsc::channel(1).1);
@@ -131,13 +128,12 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
             () = this.started.socket.losses.changed() => this.restore_socket(),
             _ = terminate.recv() => this.stop_now(EndReason::Requested, &ended_state),
             _ = interrupt.recv() => this.stop_now(EndReason::Requested, &ended_state),
-            changed = registry_changes.changed(), if watching => {
-                watching = changed.is_ok();
+            () = changes.registry() => {
                 this.look_at_registry(&ended_state);
                 safety_net = Instant::now() + SECOND_LOOK;
             }
             () = sleep_until(safety_net) => {
-                safety_net = Instant::now() + SAFETY_NET;
+                safety_net = Instant::now() + changes.safety_net();
                 this.look_at_registry(&ended_state);
                 this.restore_socket();
             }

@@ -122,13 +122,13 @@ impl Snapshots {
         let text = serde_json::to_vec(&snapshot).expect("plain data is JSON");
         // Noted first: what QEMU saved inside the disk and nobody lists would take room for ever.
         fs::write(&unfinished, text).io("write", &unfinished)?;
-        fault::at(Point::SnapshotNoted)?;
-        let saved = self.monitor("save", "savevm", &snapshot.id).await;
-        let kept = saved.and_then(|()| {
+        let kept = async {
+            fault::at(Point::SnapshotNoted)?;
+            self.monitor("save", "savevm", &snapshot.id).await?;
             fault::at(Point::SnapshotSaved)?;
             fs::rename(&unfinished, &path).io("write", &path)
-        });
-        if let Err(error) = kept {
+        };
+        if let Err(error) = kept.await {
             self.discard(&snapshot.id).await;
             return Err(error);
         }

@@ -127,19 +127,27 @@ enum Unbuilt {
 
 /// Returns when nobody wants the VM any more: before its hypervisor answers, nobody else listens for that.
 async fn unwanted(args: &SupervisorArgs, registry: &Registry, claim: &Claim) -> Result<EndReason, VmError> {
-    let mut changes = Watch::new(&args.paths.registry())?;
+    // A user has so many of these (inotify(7)); without one the registry is looked at again and again, for the moment of a start.
+    let mut changes = Watch::new(&args.paths.registry()).ok();
     let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
     let owner = args.owner.as_ref().map(super::run::watch).transpose()?;
-    let mut limit = Duration::MAX;
+    let patience = if changes.is_some() { Duration::MAX } else { SECOND_LOOK };
+    let mut limit = patience;
     loop {
         match registry.stop_requested(claim) {
             Ok(Some(true) | None) => return Ok(EndReason::Requested),
             Ok(Some(false)) => {}
             Err(error) => tracing::warn!("cannot read the registry, the start goes on: {error}"),
         }
+        let changed = async {
+            match &mut changes {
+                Some(changes) => drop(changes.changed().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            changed = timeout(limit, changes.changed()) => {
-                limit = if changed.is_ok() { SECOND_LOOK } else { Duration::MAX };
+            changed = timeout(limit, changed) => {
+                limit = if changed.is_ok() { SECOND_LOOK } else { patience };
             }
             _ = terminate.recv() => return Ok(EndReason::Requested),
             () = super::run::ready(owner.as_ref()) => return Ok(EndReason::OwnerDied),

@@ -67,7 +67,7 @@ pub(super) async fn explain(args: &ExplainArgs, global: &Global) -> Result<Exit,
             Explanation {
                 prediction: models.own.predict(Some(&models.shared), &identity, &previous, now_ms),
                 verdict: fact.as_ref().map(|fact| classify(&fact.history)),
-                related: related(&models.own, &thesaurus, &args.command, RELATED),
+                related: related(&models.own, &thesaurus, &identity.canonical, RELATED),
                 fact,
                 identity,
             }

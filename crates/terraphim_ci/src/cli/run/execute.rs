@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Secrets,
-    actions::directory_of,
     learning::{Learning, Told},
     request::Request,
     result::Results,
@@ -57,7 +56,7 @@ struct Context<'a> {
 
 /// Executes the runs; writes their results to `json`.
 pub(crate) async fn execute(
-    jobs: Vec<Job>,
+    mut jobs: Vec<Job>,
     secrets: &Secrets,
     global: &Global,
     json: Option<&Path>,
@@ -68,6 +67,12 @@ pub(crate) async fn execute(
     for Job { request, .. } in &jobs {
         let (data, repository) = (host.paths().data(), &request.repository.full_name);
         super::secrets::stored(data, repository, secrets, &request.vars)?;
+    }
+    for Job { request, .. } in &mut jobs {
+        tokio::select! {
+            fetched = request.fetch_calls(secrets, host.paths().data()) => fetched?,
+            () = interrupts.next() => return Ok(Exit::Cancelled),
+        }
     }
     let jobs = tokio::task::block_in_place(|| prepare(jobs, &host))?;
     let mut results = Results::new(json)?;
@@ -121,10 +126,11 @@ fn plan(job: Job) -> Result<(Job, Plan), Failure> {
         source.say(&errors);
         Failure::silent(Exit::Usage)
     })?;
-    let plan = engine::plan_workflow(&workflow).map_err(|invalid| {
+    let mut plan = engine::plan_workflow(&workflow).map_err(|invalid| {
         source.say(&invalid.diagnostics);
         Failure::silent(Exit::Usage)
     })?;
+    plan.notices.extend(source.commits().map(|(name, commit)| format!("{name} is commit {commit}")));
     Ok((job, plan))
 }
 
@@ -292,11 +298,7 @@ fn inputs(
     inputs.isolation = request.isolation.into();
     inputs.parallelism = request.parallel.max(1);
     inputs.vm_types = config.labels(&request.vm_type);
-    let workflows = directory_of(&request.root, &request.source.path);
-    let token = context.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case("GITHUB_TOKEN"));
-    let token = token.map(|(_, token)| token);
-    let store = request.actions.store(config, context.host.paths().data(), &workflows, token)?;
-    inputs.actions = Some(Arc::new(store));
+    inputs.actions = Some(Arc::new(request.action_store(config, context.secrets, data)?));
     inputs.real_checkout = request.real_checkout;
     inputs.repository_directory = request.git()?.map(|git| git.common_dir);
     let home = if user == "root" { "/root".to_owned() } else { format!("/home/{user}") };

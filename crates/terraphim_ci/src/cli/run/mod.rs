@@ -110,11 +110,17 @@ pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     if args.list {
         return preview::list(&chosen);
     }
-    let prepared = request::prepare(args, &selection, chosen)?;
+    let mut prepared = request::prepare(args, &selection, chosen)?;
+    let runtime = large_runtime()?;
     if args.dryrun {
+        let paths = global.paths()?;
+        for request in &mut prepared {
+            // Nobody is asked for a secret when nothing runs.
+            runtime.block_on(request.fetch_calls(&Secrets::default(), paths.data()))?;
+        }
         return preview::plan(&prepared, global);
     }
     let secrets = args.secrets.read()?;
     let jobs = prepared.into_iter().map(|request| Job { request, rerun_of: None }).collect();
-    large_runtime()?.block_on(execute(jobs, &secrets, global, args.json.as_deref()))
+    runtime.block_on(execute(jobs, &secrets, global, args.json.as_deref()))
 }

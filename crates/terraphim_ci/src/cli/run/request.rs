@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use terraphim_github_runner::RepositoryInfo;
+use terraphim_github_runner::{RepositoryInfo, action::ActionStore};
 
 use super::{
-    ActionArgs, Isolation, RunArgs, inputs,
+    ActionArgs, Isolation, RunArgs, Secrets,
+    actions::directory_of,
+    inputs,
     select::{Chosen, Selection},
     source::Source,
 };
@@ -61,6 +63,32 @@ impl Request {
     /// The repository at `root` as it is now.
     pub(crate) fn git(&self) -> Result<Option<Repository>, Failure> {
         Repository::discover(&self.root).map_err(|error| Failure::caused(Exit::Infrastructure, error))
+    }
+
+    /// Where its actions come from.
+    pub(super) fn action_store(
+        &self,
+        config: &Config,
+        secrets: &Secrets,
+        data: &Path,
+    ) -> Result<ActionStore, Failure> {
+        let workflows = directory_of(&self.root, &self.source.path);
+        let token = secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case("GITHUB_TOKEN"));
+        let store = self.actions.store(config, data, &workflows, token.map(|(_, token)| token))?;
+        // What a called workflow uses of its own repository is of the commit that the workflow was read at.
+        let known = self.source.commits();
+        let known = known.filter_map(|(name, commit)| Some((name.parse().ok()?, commit.to_owned())));
+        Ok(store.with_commits(known))
+    }
+
+    /// Fetches the workflows of other repositories that its jobs call.
+    pub(super) async fn fetch_calls(&mut self, secrets: &Secrets, data: &Path) -> Result<(), Failure> {
+        let config = Config::load(Some(&self.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
+        let store = self.action_store(&config, secrets, data)?;
+        self.source.fetch_calls(&store).await.map_err(|errors| {
+            self.source.say(&errors);
+            Failure::silent(Exit::Usage)
+        })
     }
 }
 

@@ -6,8 +6,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use terraphim_actions::{
     diagnostic::Diagnostic,
-    workflow::{Loader, Options, Workflow},
+    workflow::{Loader, Options, Workflow, called_name},
 };
+use terraphim_github_runner::action::{ActionStore, CalledFile, fetch_called};
 
 use crate::{
     cli::{
@@ -28,6 +29,9 @@ pub(crate) struct Source {
     /// What it calls, directly or not, by what the callers write in `uses`.
     #[serde(default)]
     called: IndexMap<String, String>,
+    /// The same of other repositories, once they were fetched. A run that is repeated has those of the first one.
+    #[serde(default)]
+    remote: IndexMap<String, CalledFile>,
 }
 
 impl Source {
@@ -37,26 +41,59 @@ impl Source {
         add_local_calls(&text, &path, file, &mut Loader::default(), &mut called);
         let mut called: IndexMap<String, String> = called.into_iter().collect();
         called.sort_unstable_keys();
-        Source { path, text, called }
+        Source { path, text, called, remote: IndexMap::new() }
     }
 
-    /// Reads it. When a called file is missing, all calls stay unread, and the engine names them.
+    /// Fetches the workflows of other repositories that are called, unless they are there.
+    ///
+    /// # Errors
+    /// What cannot be had, and where it is asked for.
+    pub(super) async fn fetch_calls(&mut self, store: &ActionStore) -> Result<(), Vec<Diagnostic>> {
+        if self.remote.is_empty() {
+            let own = (self.path.clone(), self.text.clone());
+            let called = self.called.iter().map(|(uses, text)| (uses.clone(), text.clone()));
+            self.remote = fetch_called(store, std::iter::once(own).chain(called)).await?;
+        }
+        Ok(())
+    }
+
+    /// Which commits the workflows of other repositories are, by their names.
+    pub(super) fn commits(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.remote.iter().map(|(name, file)| (name.as_str(), file.commit.as_str()))
+    }
+
+    /// Reads it. When a called file is missing, or not fetched yet, all calls stay unread, and the engine names them.
     pub(crate) fn load(&self) -> Result<Workflow, Vec<Diagnostic>> {
         let mut loader = Loader::default();
-        for (uses, text) in &self.called {
+        for (uses, text) in self.called_texts() {
             loader.add(uses, text);
         }
-        Workflow::load(&self.text, &self.path, &loader, &Options::default()).or_else(|errors| {
-            let workflow = Workflow::parse(&self.text, &self.path)?;
-            let is_complete = workflow.calls().iter().all(|uses| loader.contains(uses));
-            if is_complete { Err(errors) } else { Ok(workflow) }
-        })
+        let read = Workflow::load(&self.text, &self.path, &loader, &Options::default());
+        if read.is_err() && !self.is_complete(&loader) {
+            return Workflow::parse(&self.text, &self.path);
+        }
+        read
+    }
+
+    /// Whether everything is there that is called, directly or not, as far as the files can be read.
+    fn is_complete(&self, loader: &Loader) -> bool {
+        let has_all = |caller: Option<&str>, name: &str, text: &str| {
+            Workflow::parse(text, name).map_or(true, |workflow| {
+                workflow.calls().iter().all(|uses| loader.contains(&called_name(caller, uses)))
+            })
+        };
+        has_all(None, &self.path, &self.text)
+            && self.called_texts().all(|(name, text)| has_all(Some(name), name, text))
+    }
+
+    fn called_texts(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.called.iter().chain(self.remote.iter().map(|(uses, file)| (uses, &file.text)))
     }
 
     /// Prints findings about it.
     pub(super) fn say(&self, findings: &[Diagnostic]) {
         let own = (self.path.clone(), self.text.clone());
-        let called = self.called.iter().map(|(uses, text)| (uses.clone(), text.clone()));
+        let called = self.called_texts().map(|(uses, text)| (uses.clone(), text.clone()));
         let texts: Texts = called.chain([own]).collect();
         for finding in findings {
             output::note(render(finding, &texts, Paint::for_stderr()).trim_end());

@@ -1,9 +1,13 @@
 //! `tci vm logs`: the guest's console and what its keepers wrote.
 
-use std::{fs::File, io::Read as _, path::PathBuf};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, ValueEnum};
-use terraphim_vm::Host;
+use terraphim_vm::{Host, logs};
 
 use crate::{
     cli::runs::follow::{Watch, ends},
@@ -37,7 +41,7 @@ pub(super) struct ConsoleArgs {
     vm: String,
     /// Go on until the VM ends.
     #[arg(long, short)]
-    follow: bool,
+    pub(super) follow: bool,
 }
 
 impl ConsoleArgs {
@@ -71,7 +75,7 @@ fn path(host: &Host, args: &LogsArgs) -> Result<PathBuf, Failure> {
 pub(super) fn print(host: &Host, args: &LogsArgs) -> Result<Exit, Failure> {
     let path = path(host, args)?;
     match File::open(&path) {
-        Ok(mut file) => copy(&mut file, &path)?,
+        Ok(file) => Reader { file, path: &path, seen: 0 }.copy()?,
         // A VM that never started has no log.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(Failure::io("open", &path, error)),
@@ -83,31 +87,57 @@ pub(super) async fn follow(host: &Host, args: &LogsArgs) -> Result<Exit, Failure
     let path = path(host, args)?;
     let supervisor = host.find(&args.vm)?.supervisor.filter(terraphim_vm::ProcessId::is_alive);
     let Some(supervisor) = supervisor else { return print(host, args) };
-    let mut file = File::open(&path).map_err(|error| Failure::io("open", &path, error))?;
+    let file = File::open(&path).map_err(|error| Failure::io("open", &path, error))?;
+    let mut reader = Reader { file, path: &path, seen: 0 };
     // Watched before it is read: what comes in between wakes us.
     let mut watch = Watch::on(&[&path])?;
     let ended = ends(&supervisor);
     tokio::pin!(ended);
     loop {
-        copy(&mut file, &path)?;
+        reader.copy()?;
         tokio::select! {
             changed = watch.changed() => changed?,
             ended = &mut ended => {
                 ended?;
-                copy(&mut file, &path)?;
+                reader.copy()?;
                 return Ok(Exit::Success);
             }
         }
     }
 }
 
-fn copy(file: &mut File, path: &std::path::Path) -> Result<(), Failure> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let read = file.read(&mut buffer).map_err(|error| Failure::io("read", path, error))?;
-        if read == 0 {
-            return Ok(());
+/// Reads a log that may be cut while it is read.
+struct Reader<'a> {
+    file: File,
+    path: &'a Path,
+    /// How much has been printed, counted from the first byte that was ever written; the line about a cut is not counted.
+    seen: u64,
+}
+
+impl Reader<'_> {
+    /// Prints what has come since the last call.
+    fn copy(&mut self) -> Result<(), Failure> {
+        let failed = |error| Failure::io("read", self.path, error);
+        let start = logs::beginning(&self.file).map_err(failed)?;
+        let position = match self.seen.checked_sub(start.cut) {
+            Some(read) => start.offset + read,
+            // Some of what is gone was not printed: the line that says so is.
+            None => {
+                self.seen = start.cut;
+                0
+            }
+        };
+        let mut position = self.file.seek(SeekFrom::Start(position)).map_err(failed)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = self.file.read(&mut buffer).map_err(failed)?;
+            if read == 0 {
+                return Ok(());
+            }
+            output::bytes(&buffer[..read])?;
+            let content = (position + read as u64).saturating_sub(start.offset.max(position));
+            self.seen += content;
+            position += read as u64;
         }
-        output::bytes(&buffer[..read])?;
     }
 }

@@ -94,6 +94,7 @@ pub(crate) fn main(args: &VmArgs, global: &Global) -> Result<Exit, Failure> {
         VmCommand::Ls(args) => return show::ls(&host, args),
         VmCommand::Create(args) => return create::create(&host, args),
         VmCommand::Logs(args) if !args.follow => return logs::print(&host, args),
+        VmCommand::Console(args) if !args.follow => return logs::print(&host, &args.as_logs()),
         VmCommand::Ssh(args) if !args.is_transport => return ssh::ssh(&host, args),
         _ => {}
     }

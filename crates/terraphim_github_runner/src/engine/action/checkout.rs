@@ -30,7 +30,7 @@ if [ "$4" = true ] && [ -f "$2/.gitmodules" ]; then
     [ -n "$(ls -A "$2/$path")" ] || { echo "the submodule $path is not checked out in the working tree"; exit 1; }
   done
 fi
-if [ -n "$CHECKOUT_HEADER" ]; then git -C "$2" config --local "$CHECKOUT_SETTING" "$CHECKOUT_HEADER"; fi
+if [ -n "$CHECKOUT_HEADER" ]; then git -c safe.directory="$2" -C "$2" config --local "$CHECKOUT_SETTING" "$CHECKOUT_HEADER"; fi
 case "$1" in */checkouts/*) rm -rf "$1"/* "$1"/.[!.]* || :;; esac"#;
 
 /// Whether a step is the action that checks a repository out.
@@ -198,7 +198,11 @@ impl Job {
             ("CHECKOUT_SETTING".to_owned(), format!("http.{}/.extraheader", self.server())),
             ("CHECKOUT_HEADER".to_owned(), header.expose().to_owned()),
         ]);
-        let spec: ProcessSpec = self.spec(argv, &env, "/".to_owned(), frame.limit());
+        let mut spec: ProcessSpec = self.spec(argv, &env, "/".to_owned(), frame.limit());
+        // The scratch disk is closed to the job's user. Copies keep the owner of what is copied.
+        if spec.user.is_some() {
+            spec.user = Some("root".to_owned());
+        }
         self.is_workspace_touched = true;
         let (ended, text) = self.run_tool(&spec, &frame.holder).await?;
         Ok(match ended {

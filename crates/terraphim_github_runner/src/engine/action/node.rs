@@ -142,7 +142,8 @@ fn none_of(version: NodeVersion, nodes: &Nodes, file: &str, externals: Option<&s
         Some(directory) => format!("{directory}/node{wanted} for the containers of jobs"),
     };
     format!(
-        "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in {place}"
+        "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in {place}, \
+         such as `debian-testing`"
     )
 }
 

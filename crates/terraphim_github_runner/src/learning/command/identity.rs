@@ -54,6 +54,12 @@ impl CommandIdentity {
         }
     }
 
+    /// The same, but told apart from every command that is written otherwise: the canonical form is the text.
+    pub(in crate::learning) fn as_written(text: &str) -> CommandIdentity {
+        let identity = CommandIdentity::of(text);
+        CommandIdentity { canonical: identity.exact.clone(), ..identity }
+    }
+
     /// A short stable id of the canonical form: 16 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> String {

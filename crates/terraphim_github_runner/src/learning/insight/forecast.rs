@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{about, percent};
-use crate::learning::model::{LessonState, Model, directories, wilson};
+use crate::learning::model::{LESSON_THRESHOLD, LessonState, Model, directories, wilson};
 
-/// With fewer runs a share says nothing.
+/// With fewer runs a share says nothing, unless the command has a lesson.
 const NEEDED_RUNS: u64 = 5;
 /// A command that fails less often is not worth a warning.
 const WORTH_TELLING: f64 = 0.1;
@@ -66,8 +66,9 @@ impl Forecast {
         }
         let directories = directories(changed);
         for (canonical, fact) in model.commands().filter(|(_, fact)| fact.place.workflow == workflow) {
-            let active = fact.reasons.iter().filter(|reason| reason.state == LessonState::Active);
-            forecast.lessons += active.count() as u64;
+            let active = fact.reasons.iter().filter(|reason| reason.state == LessonState::Active).count();
+            forecast.lessons += active as u64;
+            let needed = if active > 0 { LESSON_THRESHOLD } else { NEEDED_RUNS };
             let usual = fact.failure_share();
             let of_directory = directories
                 .iter()
@@ -78,7 +79,7 @@ impl Forecast {
                 Some((directory, rate)) => (rate.failure_share(), rate.runs(), Some(directory.clone())),
                 None => (usual, fact.runs(), None),
             };
-            if runs >= NEEDED_RUNS && failure_rate >= WORTH_TELLING {
+            if runs >= needed && failure_rate >= WORTH_TELLING {
                 let (low, high) = wilson(failure_rate, crate::learning::model::real(runs));
                 let example = fact.example.clone();
                 let command = canonical.to_owned();

@@ -12,6 +12,7 @@ mod unstable;
 
 pub use forecast::{Forecast, Risk};
 pub use lessons::{Lesson, lessons};
+pub(super) use related::related_among;
 pub use related::{Related, related};
 pub use suggest::{Suggestion, suggestions};
 pub use thesaurus::{Concept, Thesaurus, ThesaurusError};

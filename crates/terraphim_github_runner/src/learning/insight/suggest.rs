@@ -10,6 +10,9 @@ use crate::learning::model::{CommandFact, Model, StabilityClass, classify, real}
 
 /// With fewer runs nothing is suggested.
 const NEEDED_RUNS: u64 = 10;
+/// With fewer runs, or a smaller share of failures, a command is not said to fail often.
+const OFTEN_RUNS: u64 = 5;
+const OFTEN_SHARE: f64 = 0.2;
 /// A command that is faster is not worth a cache or a VM of its own.
 const SLOW_MS: u64 = 30_000;
 /// A time limit below this is never too long.
@@ -86,7 +89,7 @@ pub fn suggestions(model: &Model) -> Vec<Suggestion> {
     let mut found = Vec::new();
     for (canonical, fact) in model.commands() {
         found.extend([cache(canonical, fact), retry(canonical, fact)].into_iter().flatten());
-        found.extend(time_limit(canonical, fact));
+        found.extend([time_limit(canonical, fact), failing(canonical, fact)].into_iter().flatten());
     }
     found.extend(orders(model));
     found.extend(legs(model));
@@ -118,14 +121,33 @@ fn cache(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
     })
 }
 
+/// What fails often, and what never succeeded has its lessons.
+fn failing(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
+    if fact.successes == 0 || fact.runs() < OFTEN_RUNS || fact.failure_share() < OFTEN_SHARE {
+        return None;
+    }
+    Some(Suggestion {
+        kind: OptimizationType::AvoidFailurePattern,
+        text: format!(
+            "`{}` failed in {} of {} runs: run it early, or find out why",
+            fact.example,
+            fact.failures,
+            fact.runs()
+        ),
+        saving_ms: None,
+        evidence: format!("{} of its runs fail", percent(fact.failure_share())),
+        confidence: confidence(fact.runs()),
+        command: Some(canonical.to_owned()),
+    })
+}
+
 fn retry(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
+    // Before the class is asked for, which takes a hundred times as long.
+    if fact.runs() + fact.faults < NEEDED_RUNS || fact.retries < 2 || fact.cured * 2 < fact.retries {
+        return None;
+    }
     let verdict = classify(&fact.history);
-    let may_help = matches!(verdict.class, StabilityClass::Flaky | StabilityClass::Infrastructure);
-    if !may_help
-        || fact.runs() + fact.faults < NEEDED_RUNS
-        || fact.retries < 2
-        || fact.cured * 2 < fact.retries
-    {
+    if !matches!(verdict.class, StabilityClass::Flaky | StabilityClass::Infrastructure) {
         return None;
     }
     Some(Suggestion {

@@ -28,9 +28,19 @@ pub struct Learned {
 impl Model {
     /// Takes an event over; `shared` is what all repositories share, if anything is.
     pub fn apply(&mut self, shared: Option<&mut Model>, event: &LearningEvent) -> Learned {
+        self.apply_as(shared, &CommandIdentity::of(&event.command), event)
+    }
+
+    /// The same for whoever knows which command it is.
+    pub(in crate::learning) fn apply_as(
+        &mut self,
+        shared: Option<&mut Model>,
+        command: &CommandIdentity,
+        event: &LearningEvent,
+    ) -> Learned {
         self.add_to_totals(event);
         match event.kind {
-            EventKind::Command => self.apply_command(shared, event),
+            EventKind::Command => self.apply_command(shared, command, event),
             EventKind::Job => {
                 self.apply_job(event);
                 Learned::default()
@@ -68,12 +78,16 @@ impl Model {
         }
     }
 
-    fn apply_command(&mut self, shared: Option<&mut Model>, event: &LearningEvent) -> Learned {
-        let identity = CommandIdentity::of(&event.command);
+    fn apply_command(
+        &mut self,
+        shared: Option<&mut Model>,
+        identity: &CommandIdentity,
+        event: &LearningEvent,
+    ) -> Learned {
         let success = event.outcome == CommandOutcome::Success;
         let mut learned = Learned::default();
         if event.outcome != CommandOutcome::Fault {
-            rate::observe(self, shared, &identity, &event.previous, success, event.at_ms);
+            rate::observe(self, shared, identity, &event.previous, success, event.at_ms);
             for directory in directories(&event.changed) {
                 let key = format!("path {}", key(&identity.canonical, &directory));
                 rate::observe_alone(self, &key, success, event.at_ms);
@@ -89,7 +103,7 @@ impl Model {
             .observations()
             .next_back()
             .is_some_and(|last| !last.success && !last.commit.is_empty() && last.commit == event.commit);
-        fact.subcommand = identity.subcommand;
+        fact.subcommand.clone_from(&identity.subcommand);
         fact.example = example(&event.command);
         fact.last_ms = fact.last_ms.max(event.at_ms);
         fact.limit_ms = event.limit_ms;

@@ -8,6 +8,7 @@ mod command;
 mod history;
 mod job;
 mod rate;
+mod sequences;
 mod table;
 mod verdict;
 mod window;
@@ -19,6 +20,7 @@ pub use history::{History, Observation};
 pub use job::{JobFact, RunFact, StepPlace};
 pub use rate::{Evidence, Level, Prediction, Rate};
 pub(super) use rate::{real, wilson};
+pub(super) use sequences::{Neighbour, Sequences};
 pub use table::FactRow;
 pub use verdict::{StabilityClass, Verdict, classify};
 pub use window::{Anomaly, AnomalyKind, Window};
@@ -27,6 +29,13 @@ use serde::{Deserialize, Serialize};
 
 use super::signature::TemplateNode;
 use table::Table;
+
+/// Commands that are told apart; further ones are only counted. It bounds memory against commands that differ every
+/// time.
+pub(super) const MAX_COMMANDS: u32 = 120_000;
+
+/// Rates: of each of these commands its subcommand, canonical form, text and a pair, and some more pairs.
+const MAX_RATES: u32 = 5 * MAX_COMMANDS;
 
 /// Separates the parts of a key; no command has it.
 pub(super) const SEPARATOR: char = '\u{1f}';
@@ -48,6 +57,8 @@ pub struct Model {
     pub(super) templates: Table<TemplateNode>,
     /// One row.
     pub(super) totals: Table<Totals>,
+    /// Which command follows which; made of the rates of pairs, so it has no rows of its own.
+    pub(super) sequences: Sequences,
 }
 
 /// How much was learned.
@@ -102,13 +113,14 @@ impl Model {
 
     fn empty() -> Model {
         Model {
-            rates: Table::new("rate", 400_000),
-            commands: Table::new("command", 120_000),
+            rates: Table::new("rate", MAX_RATES),
+            commands: Table::new("command", MAX_COMMANDS),
             tests: Table::new("test", 100_000),
             jobs: Table::new("job", 10_000),
             runs: Table::new("run", 2_000),
             templates: Table::new("template", 50_000),
             totals: Table::new("totals", 1),
+            sequences: Sequences::default(),
         }
     }
 
@@ -120,7 +132,7 @@ impl Model {
         for row in rows {
             let FactRow { kind, key, value } = row;
             match kind.as_str() {
-                "rate" => self.rates.load(key, &value)?,
+                "rate" => self.load_rate(key, &value)?,
                 "command" => self.commands.load(key, &value)?,
                 "test" => self.tests.load(key, &value)?,
                 "job" => self.jobs.load(key, &value)?,
@@ -132,6 +144,18 @@ impl Model {
                     return Err(serde_json::Error::custom(format!("unknown kind of fact {other:?}")));
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn load_rate(&mut self, key: String, value: &str) -> Result<(), serde_json::Error> {
+        let pair = key.strip_prefix(rate::PAIR).and_then(|pair| pair.split_once(SEPARATOR));
+        let pair = pair.map(|(previous, next)| (previous.to_owned(), next.to_owned()));
+        let old = self.rates.get(&key).map_or(0, Rate::runs);
+        self.rates.load(key.clone(), value)?;
+        if let Some((previous, next)) = pair {
+            let runs = self.rates.get(&key).map_or(0, Rate::runs);
+            self.sequences.add(&previous, &next, runs.saturating_sub(old));
         }
         Ok(())
     }
@@ -201,12 +225,15 @@ impl Model {
         self.tests.get(&key(canonical, test)).is_some()
     }
 
-    /// How often `next` ran right after `previous`, for every pair: previous, next, times.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        self.rates.iter().filter_map(|(key, rate)| {
-            let (previous, next) = key.strip_prefix("pair ")?.split_once(SEPARATOR)?;
-            Some((previous, next, rate.successes + rate.failures))
-        })
+    /// Notes that `next` came right after `previous`, of which no outcome is known. It has no rows: an order without
+    /// outcomes is only heard of in memory.
+    pub(super) fn note_order(&mut self, previous: &str, next: &str) {
+        self.sequences.add(previous, next, 1);
+    }
+
+    /// Which command follows which.
+    pub(super) fn sequences(&self) -> &Sequences {
+        &self.sequences
     }
 
     /// How often a command succeeded when something below a directory had changed.

@@ -128,7 +128,7 @@ pub enum Level {
     Command,
     /// The exact command in this repository.
     Exact,
-    /// The exact command after the one before it.
+    /// The canonical command after the one before it.
     Pair,
 }
 
@@ -190,8 +190,11 @@ fn steps(command: &CommandIdentity, previous: &str, has_shared: bool) -> Vec<Ste
     steps
 }
 
+/// What keys of pairs begin with.
+pub(super) const PAIR: &str = "pair ";
+
 fn pair_key(previous: &str, canonical: &str) -> String {
-    format!("pair {}", super::key(previous, canonical))
+    format!("{PAIR}{}", super::key(previous, canonical))
 }
 
 /// How probable it is that a command succeeds after the command with the canonical form `previous` (empty for the
@@ -250,6 +253,9 @@ pub(super) fn observe(
         }
         before = (rate.successes, rate.failures);
         rate.observe(success, estimate, at_ms);
+        if step.level == Level::Pair {
+            own.sequences.add(previous, &command.canonical, 1);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A map that knows which of its entries changed, and how to write them as rows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -15,65 +16,100 @@ pub struct FactRow {
     pub value: String,
 }
 
+/// Entries lie in a vector and are found by number: a change costs one look-up, and noting it none.
 #[derive(Debug)]
 pub(in crate::learning) struct Table<V> {
     kind: &'static str,
     /// When full, new keys are not taken: it bounds memory against commands that differ every time, and what is known
     /// stays known.
     max: usize,
-    map: HashMap<String, V>,
-    changed: HashSet<String>,
+    numbers: HashMap<Arc<str>, u32>,
+    entries: Vec<Entry<V>>,
+    changed: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    key: Arc<str>,
+    value: V,
+    /// Whether its number is in `changed`.
+    is_changed: bool,
 }
 
 impl<V: Default + Serialize + DeserializeOwned> Table<V> {
-    pub(super) fn new(kind: &'static str, max: usize) -> Table<V> {
-        Table { kind, max, map: HashMap::new(), changed: HashSet::new() }
+    pub(super) fn new(kind: &'static str, max: u32) -> Table<V> {
+        let max = max as usize;
+        Table { kind, max, numbers: HashMap::new(), entries: Vec::new(), changed: Vec::new() }
     }
 
     pub(in crate::learning) fn get(&self, key: &str) -> Option<&V> {
-        self.map.get(key)
+        self.numbers.get(key).map(|number| &self.entries[*number as usize].value)
     }
 
     pub(in crate::learning) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.map.iter().map(|(key, value)| (key.as_str(), value))
+        self.entries.iter().map(|entry| (&*entry.key, &entry.value))
     }
 
     /// The entry to change, made when it is new; `None` when the table is full.
     pub(super) fn change(&mut self, key: &str) -> Option<&mut V> {
-        if !self.changed.contains(key) {
-            if !self.map.contains_key(key) && self.map.len() >= self.max {
-                return None;
-            }
-            self.changed.insert(key.to_owned());
-        }
-        if !self.map.contains_key(key) {
-            self.map.insert(key.to_owned(), V::default());
-        }
-        self.map.get_mut(key)
+        let number = match self.numbers.get(key) {
+            Some(number) => *number,
+            None if self.entries.len() >= self.max => return None,
+            None => self.insert(Arc::from(key), V::default()),
+        };
+        Some(self.changed(number))
     }
 
     /// The entry to change if there is one.
     pub(super) fn change_known(&mut self, key: &str) -> Option<&mut V> {
-        if self.map.contains_key(key) { self.change(key) } else { None }
+        let number = *self.numbers.get(key)?;
+        Some(self.changed(number))
     }
 
     pub(super) fn load(&mut self, key: String, value: &str) -> Result<(), serde_json::Error> {
-        self.map.insert(key, serde_json::from_str(value)?);
+        let value = serde_json::from_str(value)?;
+        match self.numbers.get(key.as_str()) {
+            Some(number) => self.entries[*number as usize].value = value,
+            None => {
+                self.insert(key.into(), value);
+            }
+        }
         Ok(())
     }
 
     pub(super) fn take_changes(&mut self) -> Vec<FactRow> {
         let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().filter_map(|key| self.map.get(&key).map(|value| self.row(&key, value))).collect()
+        changed
+            .into_iter()
+            .map(|number| {
+                self.entries[number as usize].is_changed = false;
+                self.row(&self.entries[number as usize])
+            })
+            .collect()
     }
 
     pub(super) fn rows(&self) -> Vec<FactRow> {
-        self.map.iter().map(|(key, value)| self.row(key, value)).collect()
+        self.entries.iter().map(|entry| self.row(entry)).collect()
     }
 
-    fn row(&self, key: &str, value: &V) -> FactRow {
-        let value = serde_json::to_string(value).expect("facts are plain data");
-        FactRow { kind: self.kind.to_owned(), key: key.to_owned(), value }
+    fn insert(&mut self, key: Arc<str>, value: V) -> u32 {
+        let number = u32::try_from(self.entries.len()).expect("fewer than `max` entries, which is a u32");
+        self.numbers.insert(Arc::clone(&key), number);
+        self.entries.push(Entry { key, value, is_changed: false });
+        number
+    }
+
+    fn changed(&mut self, number: u32) -> &mut V {
+        let entry = &mut self.entries[number as usize];
+        if !std::mem::replace(&mut entry.is_changed, true) {
+            self.changed.push(number);
+        }
+        &mut entry.value
+    }
+
+    fn row(&self, entry: &Entry<V>) -> FactRow {
+        let value = serde_json::to_string(&entry.value).expect("facts are plain data");
+        FactRow { kind: self.kind.to_owned(), key: entry.key.to_string(), value }
     }
 }
 

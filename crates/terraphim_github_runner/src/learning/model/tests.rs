@@ -233,30 +233,37 @@ fn a_leg_that_never_differs_is_known() {
     assert_eq!((fact.compared, fact.differing.get("2"), fact.differing.get("0")), (29, Some(&6), None));
 }
 
+/// Values with a long tail; any distribution does.
+fn long_tail(random: &mut super::verdict_tests::Random) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+    let value = (1000.0 * (-random.uniform().ln())) as u64 + 1;
+    value
+}
+
 #[test]
-fn alarms_of_duration_keep_to_their_rate() {
-    // The generator of Lehmer; any distribution does, this one has a long tail.
-    let mut state = 12_345_u64;
-    let mut next = || {
-        state = state * 48_271 % 0x7fff_ffff;
-        let uniform = rate::real(state) / rate::real(0x7fff_ffff);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
-        let value = (1000.0 * (-uniform.ln())) as u64 + 1;
-        value
-    };
+fn alarms_of_duration_and_output_keep_to_their_rate() {
+    let mut random = super::verdict_tests::Random::new(12_345);
     let mut model = Model::new();
-    let (mut alarms, runs) = (0, 20_000);
+    let mut alarms = std::collections::BTreeMap::new();
+    let runs = 20_000;
     for run in 0..runs {
-        let one = LearningEvent { duration_ms: next(), ..event(run, "make", "", true) };
-        alarms += model.apply(None, &one).anomalies.iter().filter(|a| a.kind == AnomalyKind::Slow).count();
+        let (duration_ms, output_lines) = (long_tail(&mut random), long_tail(&mut random));
+        let one = LearningEvent { duration_ms, output_lines, ..event(run, "make", "", true) };
+        for anomaly in model.apply(None, &one).anomalies {
+            *alarms.entry(format!("{:?}", anomaly.kind)).or_insert(0_u32) += 1;
+        }
     }
-    let rate = rate::real(alarms as u64) / f64::from(runs);
-    println!(
-        "anomalies: {alarms} false alarms in {runs} runs, {:.2} %, promised at most {:.2} %",
-        rate * 100.0,
-        100.0 / 64.0
-    );
-    assert!(rate <= 1.0 / 64.0 * 1.15, "{rate}");
-    let slow = model.apply(None, &LearningEvent { duration_ms: 1_000_000, ..event(runs, "make", "", true) });
-    assert_eq!(slow.anomalies.len(), 1, "{slow:?}");
+    assert_eq!(alarms.len(), 3, "{alarms:?}");
+    for (kind, count) in &alarms {
+        let rate = f64::from(*count) / f64::from(runs);
+        println!(
+            "anomalies: {kind}: {count} false alarms in {runs} runs, {:.2} %, promised at most {:.2} %",
+            rate * 100.0,
+            100.0 / 64.0
+        );
+        assert!(rate <= 1.0 / 64.0 * 1.15, "{kind}: {rate}");
+    }
+    let odd = LearningEvent { duration_ms: 1_000_000, output_lines: 0, ..event(runs, "make", "", true) };
+    let found: Vec<_> = model.apply(None, &odd).anomalies.iter().map(|anomaly| anomaly.kind).collect();
+    assert_eq!(found, [AnomalyKind::Slow, AnomalyKind::LittleOutput]);
 }

@@ -121,7 +121,7 @@ fn failed_tests(text: &str) -> Option<FailureSignature> {
         // The hash tells apart sets that begin alike.
         text = format!("{text} and {hidden} more ({})", short_hash(&names.join("\n")));
     }
-    Some(FailureSignature { cause: Cause::Test, text: format!("failed: {}", short(&text)) })
+    Some(FailureSignature { cause: Cause::Test, text: short(&format!("failed: {text}")) })
 }
 
 fn of_exit_code(code: i32) -> Option<FailureSignature> {

@@ -296,7 +296,7 @@ mod mutations {
         let mut of_templates = Vec::new();
         for template in TEMPLATES {
             let mut runner = TestRunner::new_with_rng(
-                Config { cases: 1000, ..Config::default() },
+                Config { cases: 1000, failure_persistence: None, ..Config::default() },
                 TestRng::deterministic_rng(RngAlgorithm::ChaCha),
             );
             let ids = std::cell::RefCell::new(std::collections::BTreeMap::new());
@@ -322,6 +322,11 @@ mod mutations {
         of_templates.sort();
         of_templates.dedup();
         assert_eq!(of_templates.len(), TEMPLATES.len(), "different causes differ");
+        println!(
+            "signatures: {} causes, 1,000 mutations of each: {} signatures",
+            TEMPLATES.len(),
+            of_templates.len()
+        );
     }
 }
 

@@ -30,6 +30,18 @@ pub(super) struct SyntaxError {
     pub(super) message: String,
 }
 
+impl SyntaxError {
+    /// With what is written there: the readers do not name the key.
+    fn at(line: usize, message: &str, text: &str) -> SyntaxError {
+        let written = text.lines().nth(line.saturating_sub(1)).map(str::trim).filter(|line| !line.is_empty());
+        let message = match written {
+            Some(written) => format!("{message}: `{written}`"),
+            None => message.to_owned(),
+        };
+        SyntaxError { line, message }
+    }
+}
+
 /// Reads a file's text by the ending of its name.
 pub(super) fn read(path: &Path, text: &str) -> Result<Node, Vec<SyntaxError>> {
     match path.extension().and_then(|ending| ending.to_str()) {
@@ -49,8 +61,7 @@ fn toml(text: &str) -> Result<Node, Vec<SyntaxError>> {
         return Ok(Node { line: 1, value: toml_table(table.get_ref(), &line) });
     }
     let place = |error: &toml::de::Error| error.span().map_or(1, |span| line(span.start));
-    let say =
-        |error: toml::de::Error| SyntaxError { line: place(&error), message: error.message().to_owned() };
+    let say = |error: toml::de::Error| SyntaxError::at(place(&error), error.message(), text);
     let mut errors: Vec<SyntaxError> = errors.into_iter().map(say).collect();
     errors.sort_by_key(|error| error.line);
     Err(errors)
@@ -90,7 +101,7 @@ fn toml_value(value: &DeValue<'_>, line: &dyn Fn(usize) -> usize) -> Value {
 
 fn yaml(text: &str) -> Result<Node, SyntaxError> {
     let documents = MarkedYaml::load_from_str(text)
-        .map_err(|error| SyntaxError { line: error.marker().line(), message: error.info().to_owned() })?;
+        .map_err(|error| SyntaxError::at(error.marker().line(), error.info(), text))?;
     match documents.as_slice() {
         [] => Ok(Node { line: 1, value: Value::Table(Vec::new()) }),
         [document] => yaml_node(document),
@@ -169,5 +180,16 @@ mod tests {
         assert_eq!(lines("x.yaml", "a: 1\n---\nb: 2\n"), [3].into());
         assert_eq!(lines("x.yml", "a: &x 1\nb: *x\nc: !t 1\n").len(), 1);
         assert_eq!(lines("x.ini", ""), [1].into());
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named() {
+        for (name, text) in
+            [("x.toml", "cpus = 2\nname = 'a'\ncpus = 3\n"), ("x.yaml", "cpus: 2\nname: a\ncpus: 3\n")]
+        {
+            let errors = read(Path::new(name), text).unwrap_err();
+            assert!(errors[0].line == 3 && errors[0].message.contains("`cpus"), "{errors:?}");
+            assert!(errors[0].message.contains("duplicate"), "{errors:?}");
+        }
     }
 }

@@ -1,0 +1,117 @@
+//! What runs in VMs learn, and where people see it.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::host::{Said, World};
+
+const SECRET: &str = "w4NqX7sGm2ReVb";
+
+/// Fails with a secret in its script and in what it says; what comes before it does not.
+const FAILING: &str = "
+on: push
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    steps:
+      - run: echo built
+      - name: Deliver
+        run: |
+          echo \"using ${{ secrets.KEY }}\"
+          echo \"error: the depot refused ${{ secrets.KEY }}\" >&2
+          exit 7
+";
+
+fn world() -> World {
+    let world = World::new();
+    world.git(&["remote", "add", "origin", "https://github.com/acme/tool.git"]);
+    world
+}
+
+fn json(said: &Said) -> Value {
+    said.ends(0, &[]);
+    serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:#?}"))
+}
+
+fn stats(world: &World, repository: &str) -> Value {
+    json(&world.tell(&["learn", "stats", "--repository", repository, "--json"]))
+}
+
+#[test]
+fn a_failure_that_repeats_is_a_lesson_and_the_next_run_is_warned() {
+    let world = world();
+    world.workflow("ci", FAILING);
+    let secret = format!("KEY={SECRET}");
+    for run in 1..=3 {
+        let (said, report) = world.run(&["--secret", &secret]);
+        said.ends(1, &[]);
+        assert_eq!(said.all().contains("learned: "), run == 3, "run {run}: {said:#?}");
+        let lessons = report["lessons"].as_array().cloned().unwrap_or_default();
+        assert_eq!(lessons.len(), usize::from(run == 3), "run {run}: {report:#}");
+        if run == 3 {
+            assert!(lessons[0].as_str().unwrap().contains("the depot refused ***"), "{lessons:?}");
+        }
+    }
+    let (said, _) = world.run(&["--secret", &secret]);
+    said.ends(1, &["expected: ", "fails in", "learned: "]);
+
+    // The same where people ask for it, and with no secret anywhere.
+    let explained = json(&world.tell(&["learn", "lessons", "--json"]));
+    let lesson = &explained[0];
+    assert_eq!((lesson["count"].as_u64(), lesson["state"].as_str()), (Some(4), Some("active")), "{lesson:#}");
+    let totals = stats(&world, "acme/tool");
+    assert_eq!(
+        (&totals["successes"], &totals["failures"], &totals["lessons"]),
+        (&4.into(), &4.into(), &1.into())
+    );
+    for args in [
+        &["learn", "flaky", "--json"][..],
+        &["insights", "--json"],
+        &["learn", "explain", "echo built", "--json"],
+        &["learn", "rebuild", "--json"],
+    ] {
+        let answer = world.tell(args);
+        json(&answer);
+        assert!(!answer.all().contains(SECRET), "{args:?}: {answer:#?}");
+    }
+    let rebuilt = json(&world.tell(&["learn", "rebuild", "--json"]));
+    assert_eq!(rebuilt["corrected"], 0, "{rebuilt}");
+    let export = world.tell(&["learn", "export"]).stdout;
+    assert!(export.contains("error: the depot refused ***") && !export.contains(SECRET), "{export}");
+    for name in ["runs.db", "runs.db-wal"] {
+        let bytes = fs::read(world.data().join(name)).unwrap_or_default();
+        assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()), "{name}");
+    }
+}
+
+#[test]
+fn repositories_are_apart_and_whoever_does_not_want_it_is_not_learned_from() {
+    let world = world();
+    world.workflow("ci", "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [run: echo mine]\n");
+    world.run(&[]).0.ends(0, &[]);
+    let before = stats(&world, "acme/tool");
+    assert_eq!(before["successes"], 1);
+
+    // Off for one command, and off for the user.
+    let said = Said::of(&world.tci().args(["run"]).env("TCI_LEARNING", "off").output().unwrap());
+    said.ends(0, &[]);
+    let config = world.path().join("home/.config/tci/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, "[learning]\nenabled = false\n").unwrap();
+    world.write("tci.toml", "[learning]\nenabled = true\n");
+    world.run(&[]).0.ends(0, &[]);
+    assert_eq!(stats(&world, "acme/tool"), before, "the store is as it was");
+    fs::remove_file(&config).unwrap();
+    fs::remove_file(world.repo().join("tci.toml")).unwrap();
+
+    // Another repository knows nothing of this one.
+    world.git(&["remote", "set-url", "origin", "https://github.com/acme/other.git"]);
+    let (said, _) = world.run(&[]);
+    said.ends(0, &[]);
+    assert!(!said.all().contains("expected: "), "{said:#?}");
+    assert_eq!(stats(&world, "acme/other")["successes"], 1);
+    assert_eq!(stats(&world, "acme/tool"), before);
+    let explained = json(&world.tell(&["learn", "explain", "echo mine", "--json"]));
+    assert_eq!(explained["fact"]["successes"], 1, "{explained:#}");
+}

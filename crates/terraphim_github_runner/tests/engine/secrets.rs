@@ -1,0 +1,138 @@
+//! No secret is in anything that the engine tells: whatever the secret is, however it is encoded, wherever a step puts it.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use terraphim_github_runner::engine::{RunEvent, Secret, plan_workflow};
+
+use crate::world::{Files, World, parse};
+
+/// Everywhere a step can put a text: both outputs in small pieces, commands, files, names, values that later steps and
+/// jobs see, and things that go wrong with a text in their message.
+const WORKFLOW: &str = r#"
+on: push
+run-name: 'run of IN-TEXT'
+jobs:
+  tells:
+    name: 'job of IN-TEXT'
+    runs-on: linux
+    environment: {name: 'place of IN-TEXT', url: 'https://example.org/${{ steps.all.outputs.o }}'}
+    outputs: {o: '${{ steps.all.outputs.o }}', plain: fine}
+    steps:
+      - id: all
+        name: 'step of ${{ secrets.S0 }}'
+        env: {GIVEN: '${{ secrets.S0 }}'}
+        run: |
+          printf '::add-mask::%s\n' "$(cat late)"
+          dd if=text bs=7 status=none
+          cat text >&2
+          cat text >> "$GITHUB_STEP_SUMMARY"
+          { echo 'o<<END-OF-TEXT'; cat text; echo END-OF-TEXT; } >> "$GITHUB_OUTPUT"
+          { echo 'E<<END-OF-TEXT'; cat text; echo END-OF-TEXT; } >> "$GITHUB_ENV"
+          printf '%s\n' "$GIVEN"
+      - {run: 'printf "%s\n" "$E" "${{ env.E }}" > /dev/null; printf "%s\n" "$E"'}
+      - {id: nowhere, continue-on-error: true, working-directory: 'no/${{ secrets.S0 }}', run: 'true'}
+      - {id: wrong, continue-on-error: true, env: {X: '${{ fromJSON(secrets.S0) }}'}, run: 'true'}
+      - {id: limit, continue-on-error: true, timeout-minutes: '${{ fromJSON(secrets.S0) }}', run: 'true'}
+      - {continue-on-error: true, run: 'cat text > "$GITHUB_ENV"; echo "=" >> "$GITHUB_ENV"'}
+      - {if: always(), run: 'cat "$(cat late)" no-such-file'}
+  sees:
+    needs: tells
+    if: always()
+    runs-on: linux
+    steps:
+      - {run: 'printf "%s\n" "[${{ needs.tells.outputs.o }}] ${{ needs.tells.outputs.plain }}"'}
+"#;
+
+/// A secret of one or more lines. Shorter ones than this are parts of words, and show wherever those do. A quote or a brace
+/// would end the text of the workflow that it is put into.
+fn secret() -> impl Strategy<Value = String> {
+    proptest::collection::vec("[A-Za-z0-9+/=&<>%\" -]{0,3}[A-Z][0-9]{4}[a-z]{4}[!-&(-z]{0,6}", 1..3)
+        .prop_map(|lines| lines.join("\n"))
+}
+
+fn encoded(secret: &str, how: usize) -> String {
+    match how {
+        0 => secret.to_owned(),
+        1 => STANDARD.encode(secret),
+        2 => STANDARD.encode(format!("x:{secret}")),
+        3 => serde_json::to_string(secret).unwrap(),
+        _ => secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"),
+    }
+}
+
+/// What of a secret nobody may see: each line without the blanks around it, as it is, as JSON has it, and as base64 of the
+/// whole.
+fn forbidden(secret: &str) -> Vec<String> {
+    let lines = secret.lines().map(|line| line.trim().to_owned());
+    let json = |line: String| {
+        let quoted = serde_json::to_string(&line).unwrap();
+        [quoted[1..quoted.len() - 1].to_owned(), line]
+    };
+    lines.flat_map(json).chain([STANDARD.encode(secret.trim())]).collect()
+}
+
+fn text(secrets: &[String], pieces: &[(usize, usize, usize)]) -> String {
+    let before =
+        ["", "word ", "::notice title=", "::error file=a,line=3::", "::group::", "\n", "##[warning]"];
+    let mut text = String::new();
+    for (secret, how, place) in pieces {
+        text += before[place % before.len()];
+        text += &encoded(&secrets[secret % secrets.len()], how % 5);
+        text += if place % 3 == 0 { "::after\n" } else { " " };
+    }
+    text + "\n"
+}
+
+/// Everything that is told of a run: its events as values and as JSON, its log, its report, its error.
+async fn told(secrets: &[String], late: &str, text: &str) -> String {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("text"), text).unwrap();
+    // As a workflow command has it.
+    let escaped = late.replace('%', "%25").replace('\n', "%0A");
+    std::fs::write(files.path().join("late"), escaped).unwrap();
+    let mut world = World::new();
+    world.inputs.workspace = Arc::new(Files(files.path().to_owned()));
+    let named = |(index, secret): (usize, &String)| (format!("S{index}"), Secret::from(secret.clone()));
+    world.inputs.secrets = secrets.iter().enumerate().map(named).collect();
+    let line = secrets[0].lines().next().unwrap().trim().to_owned();
+    // A backslash, a dollar and two braces: none of them is in a secret's alphabet at once.
+    let workflow = parse(&WORKFLOW.replace("IN-TEXT", &line.replace("${{", "")));
+    let result = world.run_plan(plan_workflow(&workflow).unwrap()).await;
+    let mut all = world.recorder.output() + &world.recorder.everything();
+    for event in world.recorder.events.lock().unwrap().iter() {
+        all += &format!("{event:?}\n");
+        if let RunEvent::GroupStart { name, .. } = event {
+            all += name;
+        }
+    }
+    match result {
+        Ok(report) => all += &serde_json::to_string(&report).unwrap(),
+        Err(error) => all += &format!("{error} {error:?}"),
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..ProptestConfig::with_cases(16) })]
+    #[test]
+    fn no_secret_is_in_anything_that_is_told_of_a_run(
+        secrets in proptest::collection::vec(secret(), 1..4),
+        late in secret(),
+        pieces in proptest::collection::vec((0usize..9, 0usize..5, 0usize..8), 1..12),
+    ) {
+        let mut every = secrets.clone();
+        every.push(late.clone());
+        let text = text(&every, &pieces);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let told = runtime.block_on(told(&secrets, &late, &text));
+        prop_assert!(told.contains("] fine"), "the run came to its end: {told}");
+        for secret in &every {
+            for part in forbidden(secret) {
+                prop_assert!(!told.contains(&part), "{part:?} shows in {told}");
+            }
+        }
+    }
+}
