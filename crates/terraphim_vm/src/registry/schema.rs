@@ -4,10 +4,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
 use crate::{VmId, state::RefusedEvent};
@@ -149,7 +149,7 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryErr
     if found == migrations.len() {
         return Ok(connection);
     }
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(database)?;
+    use_log(&connection).map_err(database)?;
     // Several first commands may be here at once: who gets the write lock migrates, the others find it done.
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database)?;
@@ -166,6 +166,21 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryErr
         .map_err(database)?;
     transaction.commit().map_err(database)?;
     Ok(connection)
+}
+
+/// Changes to a write-ahead log. Where somebody else is about to write, as other first commands are, SQLite gives up at once: with the
+/// database locked for reading, waiting for a writer could be a deadlock, so the handler that waits is not called.
+fn use_log(connection: &Connection) -> rusqlite::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(2);
+    let begun = Instant::now();
+    loop {
+        let changed = connection.pragma_update(None, "journal_mode", "WAL");
+        let is_busy = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        match changed {
+            Err(error) if is_busy(&error) && begun.elapsed() < BUSY_TIMEOUT => std::thread::sleep(PAUSE),
+            changed => return changed,
+        }
+    }
 }
 
 fn refuse_newer(path: &Path, found: usize, known: usize) -> Result<(), RegistryError> {
@@ -226,6 +241,25 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn first_commands_do_not_hinder_each_other() {
+        for state in ["BEGIN; SELECT count(*) FROM sqlite_schema", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("vms.db");
+            let other = Connection::open(&path).unwrap();
+            // A page, so that reading it takes a lock.
+            other.execute_batch(&format!("VACUUM; {state}")).unwrap();
+            let first = std::thread::spawn({
+                let path = path.clone();
+                move || open(&path).map(drop)
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!first.is_finished(), "{state}: {:?}", first.join().unwrap());
+            drop(other);
+            first.join().unwrap().unwrap();
+        }
+    }
 
     fn rows(connection: &Connection) -> i64 {
         connection.query_row("SELECT count(*) FROM vms", [], |row| row.get(0)).unwrap()
