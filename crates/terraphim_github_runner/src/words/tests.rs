@@ -157,11 +157,11 @@ fn zones_that_do_not_exist_and_keys_that_are_not_executed_are_faults() {
     validate(&zone("Europe/Berlin")).unwrap();
     let faults = validate(&zone("Europe/Atlantis")).unwrap_err();
     assert_eq!(faults[0].message, "There is no time zone `Europe/Atlantis`");
-    let contained = format!("on: push\npermissions: {{}}\n{job}    container: node:20\n");
-    validate(&contained).unwrap();
-    let faults = validate_to_run(&contained).unwrap_err();
-    assert_eq!(faults[0].message, "`container` is not executed by this version");
-    assert_eq!(faults[0].hint.as_deref(), Some("run the steps in the VM itself"));
+    let kept = format!("on: push\npermissions: {{}}\n{job}    snapshot: my-image\n");
+    validate(&kept).unwrap();
+    let faults = validate_to_run(&kept).unwrap_err();
+    assert_eq!(faults[0].message, "`snapshot` is not executed by this version");
+    assert_eq!(faults[0].hint.as_deref(), Some("remove it"));
 }
 
 #[test]

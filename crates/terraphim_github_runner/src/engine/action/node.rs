@@ -138,12 +138,11 @@ fn none_of(version: NodeVersion, nodes: &Nodes, file: &str, externals: Option<&s
     let there: Vec<String> = nodes.iter().map(|(major, path)| format!("{major} ({path})")).collect();
     let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
     let place = match externals {
-        None => format!("/opt/node{wanted} or in the search path"),
+        None => format!("/opt/node{wanted} or in the search path, such as `debian-testing`"),
         Some(directory) => format!("{directory}/node{wanted} for the containers of jobs"),
     };
     format!(
-        "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in {place}, \
-         such as `debian-testing`"
+        "{file} needs node {wanted}, and the image of this VM has {there}: use an image with node {wanted} in {place}"
     )
 }
 
