@@ -14,9 +14,9 @@ use terraphim_vm_protocol::AGENT_PORT;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{UnixListener, UnixStream},
-    runtime::Runtime,
+    runtime::{Builder, LocalOptions},
     sync::watch,
-    task::{JoinSet, LocalSet},
+    task::JoinSet,
 };
 
 use crate::{
@@ -142,12 +142,13 @@ async fn serve_socket(socket: OwnedFd, agent: &Rc<Agent>) -> io::Result<()> {
     Ok(())
 }
 
-fn run(agent: Rc<Agent>, work: impl AsyncFnOnce(&Rc<Agent>) -> io::Result<()>) -> io::Result<()> {
-    let runtime: Runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
+/// The work is a task like any other: what wakes the future of `block_on` itself costs two more system calls each time.
+fn run(agent: Rc<Agent>, work: impl AsyncFnOnce(&Rc<Agent>) -> io::Result<()> + 'static) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
         tokio::task::spawn_local(agent.reaper.clone().run()?);
-        work(&agent).await
+        let work = tokio::task::spawn_local(async move { work(&agent).await });
+        work.await.map_err(io::Error::other)?
     })
 }
 

@@ -3,6 +3,8 @@
 
 use std::{
     collections::HashSet,
+    io,
+    os::fd::{AsFd, FromRawFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,9 +13,11 @@ use rustix::{
     process::{Pid, WaitId, WaitIdOptions, waitid},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    io::{Interest, unix::AsyncFd},
     sync::Notify,
 };
+
+use crate::watch::watch;
 
 /// Which children are not to be reaped here.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub(crate) struct Reaper {
 struct State {
     /// Processes being started: a child seen meanwhile may be one whose pid is not yet claimed.
     starting: usize,
+    /// Something ended while a process was being started.
+    is_behind: bool,
     claimed: HashSet<i32>,
 }
 
@@ -61,15 +67,17 @@ impl Reaper {
         self.lock().claimed.len()
     }
 
-    /// Reaps for as long as the process lives. Needs a tokio runtime.
-    pub(crate) fn run(self: Arc<Reaper>) -> std::io::Result<impl Future<Output = ()>> {
-        let mut child = signal(SignalKind::child())?;
+    /// Reaps for as long as the process lives. Needs a tokio runtime, and to be called before there is another thread.
+    pub(crate) fn run(self: Arc<Reaper>) -> io::Result<impl Future<Output = ()>> {
+        let ends = watch(ends_of_children()?, Interest::READABLE)?;
         Ok(async move {
             loop {
                 tokio::select! {
-                    _ = child.recv() => {}
+                    () = next_end(&ends) => {}
                     () = self.changed.notified() => {}
                 }
+                // The execution whose process has just ended answers first.
+                tokio::task::yield_now().await;
                 self.pass();
             }
         })
@@ -83,8 +91,9 @@ impl Reaper {
     }
 
     fn pass(&self) {
-        let state = self.lock();
-        if state.starting > 0 {
+        let mut state = self.lock();
+        state.is_behind = state.starting > 0;
+        if state.is_behind {
             return;
         }
         loop {
@@ -98,6 +107,41 @@ impl Reaper {
                 return;
             }
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+    }
+}
+
+/// A descriptor that tells of `SIGCHLD`, which from now on interrupts nobody: in an emulated guest a handler costs as much
+/// as ten system calls. Threads that are started later have the mask too; a process that is started has an empty one.
+fn ends_of_children() -> io::Result<OwnedFd> {
+    // SAFETY: the C library fills the set before it is used; the others take it by pointer for the call only.
+    unsafe {
+        let mut child = std::mem::zeroed();
+        libc::sigemptyset(&raw mut child);
+        libc::sigaddset(&raw mut child, libc::SIGCHLD);
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const child, std::ptr::null_mut()) {
+            0 => {}
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+        match libc::signalfd(-1, &raw const child, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            descriptor => Ok(OwnedFd::from_raw_fd(descriptor)),
+        }
+    }
+}
+
+/// Returns when a child has ended since the last call. Several ends may be one signal (signal(7)).
+async fn next_end(ends: &AsyncFd<OwnedFd>) {
+    let mut information = [0; size_of::<libc::signalfd_siginfo>()];
+    loop {
+        match rustix::io::read(ends.as_fd(), &mut information[..]) {
+            Err(Errno::AGAIN) => {}
+            // Nothing else fails: the descriptor is open and the room is enough (signalfd(2)).
+            Ok(_) | Err(_) => return,
+        }
+        // An error would be that of a runtime that ends.
+        if let Ok(mut guard) = ends.readable().await {
+            guard.clear_ready();
         }
     }
 }
@@ -126,8 +170,11 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        self.0.lock().starting -= 1;
-        self.0.changed.notify_one();
+        let mut state = self.0.lock();
+        state.starting -= 1;
+        if state.is_behind {
+            self.0.changed.notify_one();
+        }
     }
 }
 

@@ -70,7 +70,8 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
         Err(Gone) if input.is_malformed() => reply.abort(Reason::PROTOCOL_ERROR),
         Err(Gone) => {}
     }
-    // After the answer.
+    // The connection's own task writes the answer; only after that there is time for the rest.
+    tokio::task::yield_now().await;
     remains.put_away(agent.groups.as_deref());
 }
 
@@ -116,7 +117,8 @@ async fn run(
     let tree = process.tree.clone();
     reply.hold_json(Tag::Started, &ExecStarted { pid: process.pid, spawn_us: process.spawn_us });
     let (ended_sender, ended) = watch::channel(false);
-    let mut outputs = std::mem::take(&mut process.outputs);
+    let sources = std::mem::take(&mut process.outputs);
+    let mut outputs = Vec::new();
     let mut stdin = process.stdin.take();
     let terminal = process.terminal.take();
 
@@ -126,25 +128,28 @@ async fn run(
         exited
     };
     let pump = async {
-        let pumped = output::pump(&mut outputs, reply, ended).await;
+        let pumped = output::pump(sources, &mut outputs, reply, ended).await;
         if pumped.is_err() {
             tree.kill();
         }
         pumped
     };
-    let work = async { tokio::join!(wait, pump) };
-    let control = input.control(&mut stdin, terminal.as_ref(), &tree);
-    tokio::pin!(work, control);
-    let ((exited, remains), pumped) = tokio::select! {
-        both = &mut work => both,
-        InputEnd = &mut control => {
-            tree.kill();
-            // However it ended: nobody asks any more.
-            let ((_, remains), _) = work.await;
-            return (Err(Gone), remains);
+    let (exited, mut remains) = {
+        let work = async { tokio::join!(wait, pump) };
+        let control = input.control(&mut stdin, terminal.as_ref(), &tree);
+        tokio::pin!(work, control);
+        tokio::select! {
+            ((exited, remains), pumped) = &mut work => (pumped.and(exited.map_err(|_| Gone)), remains),
+            InputEnd = &mut control => {
+                tree.kill();
+                // However it ended: nobody asks any more.
+                let ((_, remains), _) = work.await;
+                (Err(Gone), remains)
+            }
         }
     };
-    (pumped.and(exited.map_err(|_| Gone)), remains)
+    remains.outputs = outputs;
+    (exited, remains)
 }
 
 async fn finish(agent: &Agent, mut reply: Reply, (paths, user, view): ReturnFiles, exited: ExecExited) {

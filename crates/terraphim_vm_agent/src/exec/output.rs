@@ -26,21 +26,23 @@ const COPY_BELOW: usize = CHUNK / 4;
 const PIPE_SIZE: usize = 1 << 20;
 const FIRST_PIPE_SIZE: usize = 1 << 16;
 
-struct Output {
+/// One output of a process.
+pub(super) struct Output {
     tag: Tag,
     file: AsyncFd<OwnedFd>,
     is_open: bool,
     is_large: bool,
 }
 
-/// Sends what the outputs hold until the tree has `ended` and they are empty. When the host leaves, stops early.
+/// Sends what the sources hold until the tree has `ended` and they are empty. When the host leaves, stops early. They are
+/// left in `open`: closing them can wait.
 pub(super) async fn pump(
-    outputs: &mut Vec<(Tag, OwnedFd)>,
+    sources: Vec<(Tag, OwnedFd)>,
+    open: &mut Vec<Output>,
     reply: &mut Reply,
     mut ended: Receiver<bool>,
 ) -> Result<(), Gone> {
-    let mut open = Vec::new();
-    for (tag, file) in outputs.drain(..) {
+    for (tag, file) in sources {
         // Fails only when the kernel is out of memory for watching descriptors: nothing can be read then.
         let file = watch(file, Interest::READABLE).map_err(|_| Gone)?;
         open.push(Output { tag, file, is_open: true, is_large: false });
@@ -52,7 +54,7 @@ pub(super) async fn pump(
         // Read before the outputs are: what is written after the end cannot be of this tree.
         let is_last = *ended.borrow_and_update();
         let mut found = false;
-        for output in &mut open {
+        for output in open.iter_mut() {
             if let Some(chunk) = output.read(&mut buffer) {
                 reply.writer().await?.send(chunk).await?;
                 found = true;

@@ -17,11 +17,12 @@ use terraphim_vm_protocol::{
     frame::Tag,
     message::{ExecExited, ExecFailed, ExecFailure, ExecRequest, TerminalSize},
 };
-use tokio::io::Interest;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     child::{Child, Failure, Stage},
     exit_status, failed,
+    output::Output,
     plan::{self, Plan},
 };
 use crate::{
@@ -179,9 +180,10 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What a process leaves: a zombie, and an empty control group.
+/// What a process leaves: a zombie, an empty control group, and the agent's ends of its outputs.
 pub(super) struct Remains {
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<AsyncFd<OwnedFd>>,
+    pub(super) outputs: Vec<Output>,
     claim: Claim,
     tree: Arc<Tree>,
 }
@@ -190,18 +192,17 @@ impl Process {
     /// Waits for the end of the process and ends everything it left behind.
     pub(super) async fn wait(self) -> (io::Result<ExecExited>, Remains) {
         let Process { pidfd, started, claim, tree, .. } = self;
-        let mut remains = Remains { pidfd: None, claim, tree };
+        let mut remains = Remains { pidfd: None, outputs: Vec::new(), claim, tree };
         let exited = async {
-            let pidfd = watch(pidfd, Interest::READABLE)?;
+            let pidfd = remains.pidfd.insert(watch(pidfd, Interest::READABLE)?);
             let _ = pidfd.readable().await?;
             let duration_us = micros(started);
-            let pidfd = remains.pidfd.insert(pidfd.into_inner());
             // The zombie keeps its pid taken, so the group and session that are killed now are its own.
             let orphans_killed = remains.tree.end().await;
             remains.tree.forget_pid();
             // Left as it is: reaping it can wait until the host has its answer.
             let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            let status = waitid(WaitId::PidFd(pidfd.as_fd()), look)?;
+            let status = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), look)?;
             let status = status.as_ref().and_then(exit_status).ok_or(io::ErrorKind::InvalidData)?;
             Ok(ExecExited { status, duration_us, orphans_killed })
         };
@@ -211,12 +212,12 @@ impl Process {
 }
 
 impl Remains {
-    /// Reaps the zombie and keeps the group for the next execution.
+    /// Reaps the zombie, closes what is open, and keeps the group for the next execution.
     pub(super) fn put_away(self, groups: Option<&Groups>) {
         self.tree.forget_pid();
         if let Some(pidfd) = &self.pidfd {
             // It has ended, so this does not wait.
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            let _ = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
         }
         drop(self.claim);
         if let (Some(groups), Some(tree)) = (groups, Arc::into_inner(self.tree)) {
