@@ -4,9 +4,13 @@
 //! repair what a dead supervisor left. Every update names the epoch it was made for, so that a late writer changes
 //! nothing. Commands that only read open the database read-only.
 
+mod history;
 mod record;
+mod row;
 mod schema;
 mod store;
+#[cfg(test)]
+mod store_tests;
 
 pub use record::{EndReason, VmEnd, VmRecord};
 pub use schema::RegistryError;

@@ -1,23 +1,16 @@
 //! Talking to a supervisor.
 
-use std::{io, path::PathBuf, time::Duration};
+mod wire;
+
+use std::{io, path::PathBuf};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
-use hyper::{
-    body::{Frame, Incoming},
-    client::conn::http1,
-};
-use hyper_util::rt::TokioIo;
-use serde::{Serialize, de::DeserializeOwned};
+use http::Method;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
-use tokio::{
-    io::AsyncRead,
-    net::UnixStream,
-    time::{sleep, timeout},
-};
+use tokio::io::AsyncRead;
 use tokio_util::{io::ReaderStream, io::StreamReader, task::AbortOnDropHandle};
 
 use crate::{
@@ -32,15 +25,11 @@ use crate::{
         SignalRequest, Snapshot, StopOptions, StopReport, VmStatus,
     },
 };
-
-type Body = BoxBody<Bytes, io::Error>;
+pub(crate) use wire::Answer;
+use wire::{empty, full};
 
 /// Read at once from a stream that is sent to the guest.
 const CHUNK: usize = 256 * 1024;
-
-/// What a supervisor may take to give a sign of life, when asked for one: it has a thread for nothing else, so this is only for
-/// hosts that are very busy.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Calls the supervisor of one running VM. Every call opens a connection of its own.
 ///
@@ -51,12 +40,6 @@ pub struct VmClient {
     id: VmId,
     paths: Paths,
     socket: PathBuf,
-}
-
-/// An answer whose body is still to be read. Dropping it drops the connection.
-pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) connection: AbortOnDropHandle<()>,
 }
 
 /// A port in the guest that leads to the host. Dropping it closes the port.
@@ -101,15 +84,6 @@ impl VmClient {
 
     pub(crate) fn exec_output(&self, exec: &str) -> PathBuf {
         self.paths.exec_output(&self.id, exec)
-    }
-
-    /// Asks the supervisor for a sign of life.
-    ///
-    /// # Errors
-    /// It cannot be reached, or gives none within ten seconds.
-    pub async fn ping(&self) -> Result<(), VmError> {
-        let ping = self.transmit("ping", Method::GET, "/v1/ping", &[], empty());
-        timeout(PATIENCE, ping).await.unwrap_or_else(|_| Err(self.silent(PATIENCE))).map(drop)
     }
 
     /// What the supervisor says about its VM.
@@ -300,111 +274,6 @@ impl VmClient {
         let body = Full::new(bytes).map_err(|never| match never {}).boxed();
         self.send("stdin", Method::POST, &path, body).await.map(drop)
     }
-
-    async fn json<T: DeserializeOwned>(
-        &self,
-        call: &'static str,
-        method: Method,
-        path: &str,
-        body: Body,
-    ) -> Result<T, VmError> {
-        let answer = self.send(call, method, path, body).await?;
-        let body = answer.response.into_body().collect().await.map_err(|error| self.broken(call, error))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| self.broken(call, error))
-    }
-
-    async fn send(
-        &self,
-        call: &'static str,
-        method: Method,
-        path: &str,
-        body: Body,
-    ) -> Result<Answer, VmError> {
-        self.send_with(call, method, path, &[], body).await
-    }
-
-    /// A call may take its time, as long as the supervisor lives.
-    async fn send_with(
-        &self,
-        call: &'static str,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Body,
-    ) -> Result<Answer, VmError> {
-        tokio::select! {
-            answer = self.transmit(call, method, path, headers, body) => answer,
-            silent = self.until_silent() => Err(silent),
-        }
-    }
-
-    /// Returns when the supervisor gives no sign of life any more. Nothing tells of a process that is stopped, or hangs: it has to
-    /// be asked.
-    async fn until_silent(&self) -> VmError {
-        loop {
-            sleep(PATIENCE).await;
-            if let Err(VmError::Silent { .. }) = self.ping().await {
-                return self.silent(2 * PATIENCE);
-            }
-        }
-    }
-
-    fn silent(&self, duration: Duration) -> VmError {
-        VmError::Silent { id: self.id.clone(), seconds: duration.as_secs() }
-    }
-
-    async fn transmit(
-        &self,
-        call: &'static str,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Body,
-    ) -> Result<Answer, VmError> {
-        let unreachable =
-            |source| VmError::Unreachable { id: self.id.clone(), socket: self.socket.clone(), source };
-        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
-        let (mut sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(call, error))?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            // Its error reaches whoever reads the answer.
-            let _ = connection.await;
-        }));
-        let request = Request::builder().method(method).uri(path).header(http::header::HOST, "vm");
-        let request = headers
-            .iter()
-            .fold(request, |request, (name, value)| request.header(*name, *value))
-            .body(body)
-            .map_err(|error| self.broken(call, error))?;
-        let response = sender.send_request(request).await.map_err(|error| self.broken(call, error))?;
-        if response.status() == StatusCode::OK {
-            return Ok(Answer { response, connection });
-        }
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map_err(|error| self.broken(call, error))?.to_bytes();
-        let text = serde_json::from_slice::<Value>(&body).ok();
-        let message = text.as_ref().and_then(|value| value["error"].as_str()).unwrap_or("no reason given");
-        Err(VmError::Refused { status, message: message.to_owned() })
-    }
-
-    pub(crate) fn broken(
-        &self,
-        call: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> VmError {
-        VmError::Broken { id: self.id.clone(), call, source: source.into() }
-    }
-}
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-fn full(value: &impl Serialize) -> Body {
-    let text = serde_json::to_vec(value).expect("plain data is JSON");
-    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
 }
 
 /// Percent-encodes whatever could mean something in a URI's query.

@@ -1,0 +1,147 @@
+//! One call: a connection of its own, a request, its answer, and noticing a supervisor that is silent.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::{
+    net::UnixStream,
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::VmClient;
+use crate::VmError;
+
+pub(super) type Body = BoxBody<Bytes, io::Error>;
+
+/// What a supervisor may take to give a sign of life, when asked for one: it has a thread for nothing else, so this is only for
+/// hosts that are very busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer whose body is still to be read. Dropping it drops the connection.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) connection: AbortOnDropHandle<()>,
+}
+
+impl VmClient {
+    /// Asks the supervisor for a sign of life.
+    ///
+    /// # Errors
+    /// It cannot be reached, or gives none within ten seconds.
+    pub async fn ping(&self) -> Result<(), VmError> {
+        let ping = self.transmit("ping", Method::GET, "/v1/ping", &[], empty());
+        timeout(PATIENCE, ping).await.unwrap_or_else(|_| Err(self.silent(PATIENCE))).map(drop)
+    }
+
+    pub(super) async fn json<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<T, VmError> {
+        let answer = self.send(call, method, path, body).await?;
+        let body = answer.response.into_body().collect().await.map_err(|error| self.broken(call, error))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| self.broken(call, error))
+    }
+
+    pub(super) async fn send(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Answer, VmError> {
+        self.send_with(call, method, path, &[], body).await
+    }
+
+    /// A call may take its time, as long as the supervisor lives.
+    pub(super) async fn send_with(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Answer, VmError> {
+        tokio::select! {
+            answer = self.transmit(call, method, path, headers, body) => answer,
+            silent = self.until_silent() => Err(silent),
+        }
+    }
+
+    /// Returns when the supervisor gives no sign of life any more. Nothing tells of a process that is stopped, or hangs: it has to
+    /// be asked.
+    async fn until_silent(&self) -> VmError {
+        loop {
+            sleep(PATIENCE).await;
+            if let Err(VmError::Silent { .. }) = self.ping().await {
+                return self.silent(2 * PATIENCE);
+            }
+        }
+    }
+
+    fn silent(&self, duration: Duration) -> VmError {
+        VmError::Silent { id: self.id.clone(), seconds: duration.as_secs() }
+    }
+
+    async fn transmit(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Answer, VmError> {
+        let unreachable =
+            |source| VmError::Unreachable { id: self.id.clone(), socket: self.socket.clone(), source };
+        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broken(call, error))?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            // Its error reaches whoever reads the answer.
+            let _ = connection.await;
+        }));
+        let request = Request::builder().method(method).uri(path).header(http::header::HOST, "vm");
+        let request = headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
+            .body(body)
+            .map_err(|error| self.broken(call, error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(call, error))?;
+        if response.status() == StatusCode::OK {
+            return Ok(Answer { response, connection });
+        }
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(|error| self.broken(call, error))?.to_bytes();
+        let text = serde_json::from_slice::<Value>(&body).ok();
+        let message = text.as_ref().and_then(|value| value["error"].as_str()).unwrap_or("no reason given");
+        Err(VmError::Refused { status, message: message.to_owned() })
+    }
+
+    pub(crate) fn broken(
+        &self,
+        call: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> VmError {
+        VmError::Broken { id: self.id.clone(), call, source: source.into() }
+    }
+}
+
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+pub(super) fn full(value: &impl Serialize) -> Body {
+    let text = serde_json::to_vec(value).expect("plain data is JSON");
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+}
