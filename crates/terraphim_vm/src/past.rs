@@ -26,7 +26,7 @@ pub(crate) struct ExecutionNote {
 }
 
 impl ExecutionNote {
-    const NAME: &str = "note.json";
+    pub(crate) const NAME: &str = "note.json";
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), VmError> {
         let path = directory.join(ExecutionNote::NAME);
@@ -157,7 +157,9 @@ impl Host {
             entries => entries.io("read", &directory)?,
         };
         let named = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, entry.path()));
-        Ok(entries.flatten().filter_map(named).collect())
+        // What is prepared for the next one has another name.
+        let is_id = |(name, _): &(String, PathBuf)| name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        Ok(entries.flatten().filter_map(named).filter(is_id).collect())
     }
 }
 

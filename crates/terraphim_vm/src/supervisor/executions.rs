@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::FileExt as _,
     path::PathBuf,
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::places::Places;
 use crate::{
     Paths, VmError, VmId,
     agent::{AgentClient, AgentError, AgentExec, AgentInput},
-    error::IoContext as _,
     fault::{self, Point},
     past::ExecutionNote,
     protocol::{
@@ -65,7 +65,7 @@ pub(super) struct Execution {
 /// All executions of a VM's present life.
 #[derive(Clone, Debug)]
 pub(super) struct Executions {
-    directory: PathBuf,
+    places: Places,
     // Std mutex: looked up and inserted into, never held across an await.
     all: Arc<Mutex<BTreeMap<String, Arc<Execution>>>>,
     writers: TaskTracker,
@@ -78,10 +78,9 @@ const READ_SIZE: usize = 256 * 1024;
 
 impl Executions {
     pub(super) fn open(paths: &Paths, id: &VmId) -> Result<Executions, VmError> {
-        let directory = paths.vm(id).join("exec");
-        crate::make_private_directory(&directory).io("create", &directory)?;
+        let places = Places::open(paths.vm(id).join("exec"))?;
         let (ends, _) = watch::channel(String::new());
-        Ok(Executions { directory, all: Arc::default(), writers: TaskTracker::new(), ends })
+        Ok(Executions { places, all: Arc::default(), writers: TaskTracker::new(), ends })
     }
 
     /// Starts a process in the guest and writes its frames from now on, whoever reads them. The caller may have chosen
@@ -93,17 +92,20 @@ impl Executions {
         request: &ExecRequest,
     ) -> Result<Arc<Execution>, VmError> {
         let id = id.unwrap_or_else(uuid::Uuid::now_v7).simple().to_string();
-        let directory = self.directory.join(&id);
-        fs::create_dir(&directory).io("create", &directory)?;
-        let path = directory.join("output");
-        let file = File::create_new(&path).io("create", &path)?;
+        let (directory, file) = self.places.take(&id)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         ExecutionNote { argv: request.argv.clone(), started_at_ms }.write(&directory)?;
         fault::at(Point::ExecPrepared)?;
         // From before the start, so that an end in between is news too.
         let mut ends = self.ends.subscribe();
-        let (output, input) = match agent.exec(request).await {
+        let prepare = async {
+            // Once the request is on its way.
+            tokio::task::yield_now().await;
+            self.places.prepare();
+        };
+        let (started, ()) = tokio::join!(agent.exec(request), prepare);
+        let (output, input) = match started {
             Err(error @ AgentError::Broken { .. }) => {
                 return Err(why_lost(&mut ends).await.map_or(error.into(), VmError::Lost));
             }
@@ -114,7 +116,7 @@ impl Executions {
             id: id.clone(),
             argv: request.argv.clone(),
             started_at_ms,
-            path,
+            path: directory.join("output"),
             progress: watch::Sender::new(Progress::default()),
             unwritten: OnceLock::new(),
             input,

@@ -5,7 +5,8 @@
 //!
 //! [`main`] detaches and runs `start`, the straight line up to `Running`, then `run`, the one loop of the process;
 //! `leave` is what both end in, and `keeper` the small process that waits for this one. `control` is the HTTP API on
-//! the socket, `executions` keeps what ran in the guest, `snapshots` sets it back, `forwards` lets it out.
+//! the socket, `executions` keeps what ran in the guest (each in a place of `places`), `snapshots` sets it back, `forwards`
+//! lets it out.
 
 mod args;
 mod changes;
@@ -17,6 +18,7 @@ mod keeper;
 mod leave;
 mod lifeline;
 mod main;
+mod places;
 mod run;
 mod snapshots;
 mod start;
