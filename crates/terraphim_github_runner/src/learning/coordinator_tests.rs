@@ -41,6 +41,22 @@ async fn a_failure_that_repeats_is_a_lesson_the_third_time() {
     assert_eq!((stats.total_failures, stats.unique_failure_patterns), (4, 1));
 }
 
+#[tokio::test]
+async fn from_how_many_failures_on_there_is_a_lesson_can_be_chosen() {
+    let two = LessonThreshold::new(2).unwrap();
+    let learning = InMemoryLearningCoordinator::new("agent").with_lesson_threshold(two);
+    for run in 1..=3 {
+        learning.record_failure("make test", "error: lost connection", &context("octo/a")).await.unwrap();
+        assert_eq!(learning.get_stats().lessons_created, usize::from(run >= 2), "run {run}");
+        let lessons = learning.get_applicable_lessons(&context("octo/a")).await.unwrap();
+        assert_eq!(lessons.len(), usize::from(run >= 2), "run {run}");
+    }
+    // Also of what was learned before.
+    let learning = learning.with_lesson_threshold(LessonThreshold::new(4).unwrap());
+    assert_eq!(learning.get_stats().lessons_created, 0);
+    assert_eq!(learning.get_applicable_lessons(&context("octo/a")).await.unwrap(), []);
+}
+
 /// The fronts and the store's model are one: a lesson has its day, and is over after five successes.
 #[tokio::test]
 async fn a_lesson_is_over_when_its_command_succeeds_again() {
