@@ -8,38 +8,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use terraphim_github_runner::engine::VmTypes;
+use terraphim_github_runner::{engine::VmTypes, learning::LessonThreshold};
 use terraphim_vm::{Limits, Network, VmSpec};
-use thiserror::Error;
 
-use crate::{api::Settings, llm_settings, services};
-
-/// A configuration file is wrong.
-#[derive(Debug, Error)]
-pub(crate) enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// It is no TOML, has an unknown key, or a value of the wrong type.
-    #[error("{}:{line}:{column}: {message}", path.display())]
-    Syntax { path: PathBuf, line: usize, column: usize, message: String },
-    /// The variable that switches learning is neither.
-    #[error("TCI_LEARNING={value}: write `on` or `off`")]
-    Learning { value: String },
-    /// A label names a VM type that does not exist.
-    #[error("{}: runs-on.{label} names the VM type `{vm_type}`, which does not exist", path.display())]
-    NoVmType { path: PathBuf, label: String, vm_type: String },
-    /// A value makes no sense.
-    #[error("{}: {key}: {message}", path.display())]
-    Value { path: PathBuf, key: String, message: String },
-    /// A repository must not decide this.
-    #[error("{}: [{key}] is the host's to decide: put it into ~/.config/tci/config.toml", path.display())]
-    NotYours { path: PathBuf, key: &'static str },
-}
+use crate::{api::Settings, config_error::ConfigError, llm_settings, services};
 
 /// One file.
 #[derive(Debug, Default, Deserialize)]
@@ -49,22 +21,31 @@ struct File {
     runs_on: BTreeMap<String, String>,
     serve: Option<Settings>,
     services: Option<services::Settings>,
-    learning: Option<LearningSettings>,
+    learning: Option<LearningFile>,
     actions: Option<ActionSettings>,
     llm: Option<llm_settings::Settings>,
 }
 
-/// Whether tci learns from runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// Whether tci learns from runs, and what it tells. What is absent is as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct LearningFile {
+    enabled: Option<bool>,
+    lesson_threshold: Option<u64>,
+}
+
+/// Whether tci learns from runs, and what it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LearningSettings {
     /// Learn from runs and tell what was learned.
     pub(crate) enabled: bool,
+    /// From how many failures on there is a lesson.
+    pub(crate) lesson_threshold: LessonThreshold,
 }
 
 impl Default for LearningSettings {
     fn default() -> LearningSettings {
-        LearningSettings { enabled: true }
+        LearningSettings { enabled: true, lesson_threshold: LessonThreshold::default() }
     }
 }
 
@@ -135,7 +116,7 @@ pub(crate) struct Config {
     pub(crate) serve: Settings,
     /// What the services for jobs allow.
     pub(crate) services: services::Settings,
-    /// Whether tci learns from runs.
+    /// Whether tci learns from runs, and what it tells.
     pub(crate) learning: LearningSettings,
     /// Where actions come from.
     pub(crate) actions: ActionSettings,
@@ -183,7 +164,7 @@ impl Config {
     }
 
     fn add(&mut self, path: &Path, text: &str, is_users: bool) -> Result<(), ConfigError> {
-        let file: File = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+        let file: File = toml::from_str(text).map_err(|error| ConfigError::syntax(path, text, &error))?;
         for (name, vm_type) in file.vm_types {
             let merged =
                 self.vm_types.get(&name).map_or_else(|| vm_type.clone(), |old| old.overridden_by(&vm_type));
@@ -191,14 +172,15 @@ impl Config {
         }
         for (label, vm_type) in file.runs_on {
             if !self.vm_types.contains_key(&vm_type) {
-                return Err(ConfigError::NoVmType { path: path.to_owned(), label, vm_type });
+                let why = format!("names the VM type `{vm_type}`, which does not exist");
+                return Err(ConfigError::value(path, text, &["runs-on", &label], why));
             }
             self.runs_on.insert(label.to_lowercase(), vm_type);
         }
         if let Some(mut actions) = file.actions {
             // The user's token goes to every mirror: an address that a repository names would collect it.
             if !is_users && actions.mirror.iter().any(|mirror| mirror.contains("://")) {
-                return Err(ConfigError::NotYours { path: path.to_owned(), key: "actions.mirror" });
+                return Err(ConfigError::not_yours(path, text, &["actions", "mirror"]));
             }
             let directory = path.parent().unwrap_or(Path::new(""));
             for mirror in actions.mirror.iter_mut().filter(|mirror| !mirror.contains("://")) {
@@ -212,31 +194,33 @@ impl Config {
         if let Some(services) = file.services {
             // Its caches are read by other repositories' owners, and its issuer speaks for the whole host.
             if !is_users {
-                return Err(ConfigError::NotYours { path: path.to_owned(), key: "services" });
+                return Err(ConfigError::not_yours(path, text, &["services"]));
             }
             if let Some((key, message)) = services.problem() {
-                return Err(ConfigError::Value {
-                    path: path.to_owned(),
-                    key: format!("services.{key}"),
-                    message,
-                });
+                return Err(ConfigError::value(path, text, &["services", key], message));
             }
             self.services = services;
         }
         if let Some(llm) = file.llm {
             // Prompts hold a repository's files and logs: it must not choose where they and the key go.
             if !is_users {
-                return Err(ConfigError::NotYours { path: path.to_owned(), key: "llm" });
+                return Err(ConfigError::not_yours(path, text, &["llm"]));
             }
             if let Some((key, message)) = llm.problem() {
-                let key = format!("llm.{key}");
-                return Err(ConfigError::Value { path: path.to_owned(), key, message });
+                return Err(ConfigError::value(path, text, &["llm", key], message));
             }
             self.llm = Some(llm);
         }
         if let Some(learning) = file.learning {
             // Who switched it off for all repositories means this one too.
-            self.learning.enabled &= learning.enabled;
+            self.learning.enabled &= learning.enabled.unwrap_or(true);
+            if let Some(failures) = learning.lesson_threshold {
+                self.learning.lesson_threshold = LessonThreshold::new(failures).ok_or_else(|| {
+                    let (least, most) = (LessonThreshold::LEAST, LessonThreshold::MOST);
+                    let why = format!("give between {least} and {most} failures, not {failures}");
+                    ConfigError::value(path, text, &["learning", "lesson-threshold"], why)
+                })?;
+            }
         }
         Ok(())
     }
@@ -259,14 +243,6 @@ impl Config {
 pub(crate) fn user_directory() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))
-}
-
-fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let start = error.span().map_or(0, |span| span.start).min(text.len());
-    let before = &text.as_bytes()[..start];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-    ConfigError::Syntax { path: path.to_owned(), line, column, message: error.message().to_owned() }
 }
 
 #[cfg(test)]
@@ -315,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn the_threshold_of_lessons_is_the_repositorys_or_the_users_or_three() {
+        let mut config = Config::default();
+        let threshold = |config: &Config| config.learning.lesson_threshold.get();
+        assert_eq!(threshold(&config), 3);
+        config.add(Path::new("config.toml"), "[learning]\nlesson-threshold = 5\n", true).unwrap();
+        config.add(Path::new("tci.toml"), "[learning]\nenabled = true\n", false).unwrap();
+        assert_eq!(threshold(&config), 5);
+        config.add(Path::new("tci.toml"), "[learning]\nlesson-threshold = 2\n", false).unwrap();
+        assert_eq!((threshold(&config), config.learning.enabled), (2, true));
+    }
+
+    #[test]
     fn a_label_chooses_a_type() {
         let config = with("[vm-types.big]\n[runs-on]\nGPU = 'big'\n").unwrap();
         let types = config.labels("default");
@@ -335,13 +323,25 @@ mod tests {
     fn mistakes_name_file_line_and_key() {
         for (text, want) in [
             ("[vm-types.big]\nimag = 'x'\n", "tci.toml:2:1: unknown field `imag`"),
-            ("\n[vm-types.big]\ncpus = 'two'\n", "tci.toml:3:8: invalid type"),
+            ("\n[vm-types.big]\ncpus = 'two'\n", "tci.toml:3:8: cpus: invalid type"),
+            ("[vm-types.a]\nlimits = { processes = 'x' }\n", "tci.toml:2:24: processes: invalid type"),
             ("[vm-type.big]\n", "tci.toml:1:2: unknown field `vm-type`"),
             ("a = \n", "tci.toml:1:"),
-            ("[services]\nissuer = 'ci'\n", "tci.toml: services.issuer: `ci` is no address"),
-            ("[llm]\nmax-tokens = 1\n", "tci.toml: llm.max-tokens: give 64 or more"),
+            ("[services]\nissuer = 'ci'\n", "tci.toml:2: services.issuer: `ci` is no address"),
+            ("[llm]\nmax-tokens = 1\n", "tci.toml:2: llm.max-tokens: give 64 or more"),
+            (
+                "\n[llm]\n\nprice-out = 1.0\n",
+                "tci.toml:2: llm.price-in: `price-in` and `price-out` are given",
+            ),
+            ("llm.max-tokens = 1\n", "tci.toml:1: llm.max-tokens: give 64 or more"),
             ("[services]\ncache-quota = 1\n", "tci.toml:2:1: unknown field `cache-quota`"),
-            ("[runs-on]\ngpu = 'none'\n", "tci.toml: runs-on.gpu names the VM type `none`"),
+            ("[runs-on]\n'gpu.2' = 'none'\n", "tci.toml:2: runs-on.gpu.2: names the VM type `none`"),
+            (
+                "[learning]\nenabled = true\nlesson-threshold = 1 # at once\n",
+                "tci.toml:3: learning.lesson-threshold: give between 2 and 20 failures, not 1",
+            ),
+            ("[learning]\nlesson-threshold = -3\n", "tci.toml:2:20: lesson-threshold: invalid value"),
+            ("[learning]\nlesson-threshold = 'often'\n", "tci.toml:2:20: lesson-threshold: invalid type"),
         ] {
             let error = with(text).unwrap_err().to_string();
             assert!(error.starts_with(want), "{error}");

@@ -6,6 +6,7 @@
 mod api;
 mod cli;
 mod config;
+mod config_error;
 mod exit;
 mod failure;
 mod live;

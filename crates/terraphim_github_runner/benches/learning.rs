@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use terraphim_github_runner::learning::model::Model;
 use terraphim_github_runner::learning::{
-    CommandIdentity, CommandKnowledgeGraph, CommandOutcome, EventKind, FailureSignature,
-    InMemoryLearningCoordinator, LearningCoordinator as _, LearningEvent, TestSummary,
+    CommandIdentity, CommandKnowledgeGraph, CommandOutcome, FailureSignature, InMemoryLearningCoordinator,
+    LearningCoordinator as _, LearningEvent,
 };
 use terraphim_github_runner::{GitHubEvent, GitHubEventType, RepositoryInfo, Result, WorkflowContext};
 
@@ -25,31 +25,21 @@ fn percentiles(name: &str, mut times: Vec<Duration>) {
     say(name, &format!("p50 {:.1} us, p99 {:.1} us", at(50), at(99)));
 }
 
-fn event(n: u32, command: String, previous: &str) -> LearningEvent {
+fn event(n: u32, command: &str, previous: &str) -> LearningEvent {
     let success = !n.is_multiple_of(10);
+    let outcome = if success { CommandOutcome::Success } else { CommandOutcome::Failure };
     LearningEvent {
-        uid: String::new(),
-        kind: EventKind::Command,
-        repository: "octo/a".to_owned(),
         workflow: "ci.yml".to_owned(),
-        run: (n / 8).to_string(),
-        attempt: 1,
         job: "build".to_owned(),
-        step: "Step".to_owned(),
         number: 1,
-        command,
         previous: previous.to_owned(),
-        outcome: if success { CommandOutcome::Success } else { CommandOutcome::Failure },
-        exit_code: Some(i32::from(!success)),
         duration_ms: u64::from(1000 + n % 100),
-        limit_ms: None,
         signature: (!success).then(|| FailureSignature::of("error: lost connection")),
         commit: format!("c{}", n / 16),
-        changed: Vec::new(),
         environment: "debian".to_owned(),
-        tests: TestSummary::default(),
         output_lines: 10,
         at_ms: i64::from(n) * 1000,
+        ..LearningEvent::of_command("octo/a", &(n / 8).to_string(), command, outcome)
     }
 }
 
@@ -66,7 +56,7 @@ fn word(mut n: u32) -> String {
 fn record_and_predict(name: &str, events: u32, patterns: u32) -> Model {
     let (mut model, mut shared) = (Model::new(), Model::shared());
     let commands: Vec<String> = (0..patterns).map(|n| format!("cargo test -p {}", word(n))).collect();
-    let of = |n: u32| commands[(n.wrapping_mul(2_654_435_761) % patterns) as usize].clone();
+    let of = |n: u32| commands[(n.wrapping_mul(2_654_435_761) % patterns) as usize].as_str();
     let (mut recorded, mut predicted) = (Vec::new(), Vec::new());
     for n in 0..events {
         let one = event(n, of(n), "cargo build");
@@ -178,7 +168,7 @@ fn main() -> Result<()> {
             let shared = &shared;
             scope.spawn(move || {
                 for n in 0..10_000 {
-                    let one = event(n, format!("make {}", word(task % 8)), "");
+                    let one = event(n, &format!("make {}", word(task % 8)), "");
                     if let Ok(mut model) = shared.lock() {
                         model.apply(None, &one);
                     }

@@ -25,6 +25,8 @@ pub struct FailedStep<'a> {
     pub exit_code: Option<i32>,
     /// The limit that ended it.
     pub limit: Option<Duration>,
+    /// How it is known that running its command again helps, if earlier runs show that.
+    pub repetition_helps: Option<&'a str>,
 }
 
 /// A change of the file.
@@ -133,7 +135,9 @@ pub fn propose(workflow: &Workflow, text: &str, failed: &FailedStep<'_>) -> Resu
     } else if let (Some(126), Some(file)) = (failed.exit_code, relative_program(&script)) {
         executable(&place()?, &script, file)
     } else if matches!(signature.cause, Cause::Network | Cause::Dns | Cause::RateLimit) {
-        retried(&place()?, &script, &signature)
+        retried(&place()?, &script, &signature, None)
+    } else if let Some(known) = failed.repetition_helps {
+        retried(&place()?, &script, &signature, Some(known))
     } else {
         let FailureSignature { cause, text } = signature;
         return Err(NoProposal::NoRule { cause, text, advice: cause.advice() });
@@ -318,7 +322,13 @@ fn executable(place: &Place<'_>, script: &str, file: &str) -> Option<Proposal> {
     })
 }
 
-fn retried(place: &Place<'_>, script: &str, signature: &FailureSignature) -> Option<Proposal> {
+fn retried(
+    place: &Place<'_>,
+    script: &str,
+    signature: &FailureSignature,
+    known: Option<&str>,
+) -> Option<Proposal> {
+    let known = known.map(|known| format!("; {known}: look into why")).unwrap_or_default();
     let lines = [
         "for try in 1 2 3; do".to_owned(),
         format!("  {} && exit 0", script.trim()),
@@ -330,7 +340,7 @@ fn retried(place: &Place<'_>, script: &str, signature: &FailureSignature) -> Opt
     let own = place.with_script(script, &lines)?;
     Some(Proposal {
         cause: format!("{}: {}", signature.cause, signature.text),
-        change: "the command is tried three times, with a pause between".to_owned(),
+        change: format!("the command is tried three times, with a pause between{known}"),
         adds: Vec::new(),
         workflow: place.with(own),
     })
@@ -363,7 +373,8 @@ jobs:
         let workflow = Workflow::parse(FILE, "w.yml").unwrap();
         let limit = limit.map(Duration::from_secs);
         let exit_code = limit.is_none().then_some(exit_code);
-        propose(&workflow, FILE, &FailedStep { job: "a", number, log, exit_code, limit })
+        let repetition_helps = None;
+        propose(&workflow, FILE, &FailedStep { job: "a", number, log, exit_code, limit, repetition_helps })
     }
 
     /// The lines that are new.
@@ -396,6 +407,31 @@ jobs:
         let log = "curl: (6) Could not resolve host: example.org";
         let proposal = fix(4, log, 6, None).unwrap();
         assert_eq!(added(&proposal)[1], "            curl -fsS https://example.org/x -o x && exit 0");
+    }
+
+    #[test]
+    fn what_earlier_runs_show_to_help_is_proposed_when_no_rule_fits() {
+        let workflow = Workflow::parse(FILE, "w.yml").unwrap();
+        let known = Some("it is flaky (25 %); 3 of 3 repetitions succeeded");
+        let step = FailedStep {
+            job: "a",
+            number: 2,
+            log: "odd",
+            exit_code: Some(1),
+            limit: None,
+            repetition_helps: known,
+        };
+        let proposal = propose(&workflow, FILE, &step).unwrap();
+        assert_eq!(added(&proposal)[1], "          for try in 1 2 3; do");
+        assert!(
+            proposal.change.ends_with("3 of 3 repetitions succeeded: look into why"),
+            "{}",
+            proposal.change
+        );
+        assert!(propose(&workflow, FILE, &FailedStep { repetition_helps: None, ..step }).is_err());
+        // What the log says comes first.
+        let missing = FailedStep { log: "x: cmake: command not found", exit_code: Some(127), ..step };
+        assert!(propose(&workflow, FILE, &missing).unwrap().change.contains("installs `cmake`"));
     }
 
     #[test]

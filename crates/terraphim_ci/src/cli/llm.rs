@@ -145,7 +145,25 @@ pub(super) fn failed(error: LlmError) -> Failure {
         | LlmError::Cost { .. } => Exit::WorkflowFailed,
         _ => Exit::Infrastructure,
     };
-    let checker = matches!(error, LlmError::Checker(_));
+    let hint = hint(&error);
     let failure = Failure::caused(exit, error);
-    if checker { failure.hint("a larger model may do better; nothing was written") } else { failure }
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn hint(error: &LlmError) -> Option<&'static str> {
+    match error {
+        LlmError::Checker(_) => Some("a larger model may do better; nothing was written"),
+        LlmError::Service(source) => match source.status()?.as_u16() {
+            400 => Some("`max-tokens` of [llm] and the prompt together must fit the model's context"),
+            401 | 403 => Some("`key-file` of [llm] names the file with the service's key"),
+            404 => Some(
+                "is `url` of [llm] up to and including /v1, and `model` as the service names it? Below it, /models lists them",
+            ),
+            _ => None,
+        },
+        _ => None,
+    }
 }

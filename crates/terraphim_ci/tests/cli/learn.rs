@@ -44,8 +44,10 @@ fn what_was_learned_is_shown() {
     let of = ["--repository", "me/it"];
     let run = |args: &[&str]| world.run(&[args, &of].concat());
     run(&["learn", "stats"]).prints(&["12, of which 4 failed", "lessons            1"]);
-    run(&["learn", "explain", "sudo cargo test"])
-        .prints(&["cargo test\nsucceeds with", "failed 4 times with: Connection refused (network)"]);
+    run(&["learn", "explain", "sudo cargo test"]).prints(&[
+        "cargo test\nsucceeds with",
+        "failed 4 times with: Connection refused (network), a lesson, last",
+    ]);
     run(&["learn", "lessons"])
         .prints(&["`cargo test` fails with \"Connection refused\" (network): 4 times, last in run 11"]);
     run(&["learn", "flaky"]).prints(&["`cargo test` fails for the infrastructure: fails in 33 % of runs"]);
@@ -70,6 +72,42 @@ fn counters_can_be_rebuilt_exported_imported_and_forgotten() {
     said.prints(&["commands run       0"]);
     assert!(said.stderr.contains("nothing was learned about me/it yet"), "{said:#?}");
     world.run(&["learn", "forget", "me/it"]).fails(2, &["nothing was learned about me/it"]);
+}
+
+/// The threshold is the user's, or of the `tci.toml` here, and says what is told of all that was learned before.
+#[test]
+fn the_threshold_of_lessons_is_configured_and_no_counter_depends_on_it() {
+    let world = world();
+    let here = world.write(
+        "here.jsonl",
+        &export(12).replace("me/it", "local/repo").replace("\"uid\":\"u", "\"uid\":\"v"),
+    );
+    world.run(&["learn", "import", here.to_str().unwrap()]).prints(&["12 events, 0 of them known already"]);
+    let lessons = |args: &[&str]| {
+        let stats = json_of(&world, &[&["learn", "stats", "--json"], args].concat())["lessons"].as_u64();
+        let listed = json_of(&world, &[&["learn", "lessons", "--json"], args].concat());
+        assert_eq!(stats, listed.as_array().map(|all| all.len() as u64), "{listed:#}");
+        // Rows are as the events say, whatever is told of them.
+        assert_eq!(json_of(&world, &["learn", "rebuild", "--json"])["corrected"], 0);
+        stats
+    };
+    assert_eq!(lessons(&[]), Some(1), "four failures, three are needed");
+    let user = world.home().join(".config/tci/config.toml");
+    fs::create_dir_all(user.parent().unwrap()).unwrap();
+    fs::write(&user, "[learning]\nlesson-threshold = 5\n").unwrap();
+    assert_eq!(lessons(&[]), Some(0));
+    world.run(&["insights"]).prints(&["Not stable"]);
+    world.write("tci.toml", "[learning]\nlesson-threshold = 4\n");
+    assert_eq!(lessons(&[]), Some(1));
+    assert_eq!(lessons(&["--repository", "me/it"]), Some(0), "the `tci.toml` here is not about that one");
+    for (bad, why) in [
+        ("1", "tci.toml:2: learning.lesson-threshold: give between 2 and 20 failures, not 1"),
+        ("21", "not 21"),
+        ("2.5", "tci.toml:2:20: lesson-threshold: invalid type: floating point `2.5`"),
+    ] {
+        world.write("tci.toml", &format!("[learning]\nlesson-threshold = {bad}\n"));
+        world.run(&["learn", "lessons"]).fails(2, &[why]);
+    }
 }
 
 /// An import that is killed has taken over some events and their counters, both or neither of each; the rest follows.
@@ -125,4 +163,7 @@ fn mistakes_are_refused_and_change_nothing() {
     let said = world.run(&["insights"]);
     said.prints(&[]);
     assert!(said.stderr.contains("nothing was learned about local/repo yet"), "{said:#?}");
+    // Where nothing was learned programs get the same form: even odds.
+    let explained = json_of(&world, &["learn", "explain", "make", "--json"]);
+    assert_eq!((&explained["prediction"]["probability"], &explained["fact"]), (&json!(0.5), &Value::Null));
 }

@@ -124,7 +124,7 @@ fn what_is_not_configured_or_not_the_users_is_one_error() {
         .fails(2, &["no language model is configured", "`url` and `model`", "OPENROUTER_API_KEY"]);
     world.run(&["fix", "1", "--llm"]).fails(2, &["run 1"]);
     configure(&world, "[llm]\nurl = 'nowhere'\n");
-    world.run(&["new", "--llm", "x"]).fails(2, &["config.toml: llm.url: `nowhere` is no address"]);
+    world.run(&["new", "--llm", "x"]).fails(2, &["config.toml:2: llm.url: `nowhere` is no address"]);
     configure(&world, "");
     world.write("tci.toml", "[llm]\nurl = 'http://collector.example/v1'\nmodel = 'm'\n");
     world.run(&["new", "--llm", "x"]).fails(2, &["[llm] is the host's to decide"]);

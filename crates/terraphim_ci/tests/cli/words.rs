@@ -54,6 +54,23 @@ fn what_is_not_understood_is_said_and_nothing_understood_is_an_error() {
 }
 
 #[test]
+fn without_a_file_the_workflows_of_the_repository_are_explained() {
+    let world = World::new();
+    world.run(&["explain"]).fails(2, &["there are no workflow files"]);
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [run: make]\n";
+    world.write(".github/workflows/a.yml", text);
+    world.write(".github/workflows/b.yml", &text.replace("make", "make all"));
+    let said = world.run(&["explain"]);
+    said.prints(&[
+        ".github/workflows/a.yml\n",
+        "Runs `make`",
+        ".github/workflows/b.yml\n",
+        "Runs `make all`",
+    ]);
+    assert_eq!(world.run(&["explain", "."]).stdout, said.stdout);
+}
+
+#[test]
 fn a_workflow_is_explained_in_words() {
     let world = World::new();
     let text = "\

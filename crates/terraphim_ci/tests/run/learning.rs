@@ -115,3 +115,60 @@ fn repositories_are_apart_and_whoever_does_not_want_it_is_not_learned_from() {
     let explained = json(&world.tell(&["learn", "explain", "echo mine", "--json"]));
     assert_eq!(explained["fact"]["successes"], 1, "{explained:#}");
 }
+
+/// A threshold of the repository, and a fix that says what was learned and uses it.
+#[test]
+fn a_lesson_comes_when_the_repository_wants_it_and_a_fix_uses_what_was_learned() {
+    let world = world();
+    world.write("deliver.sh", "echo 'error: the depot refused' >&2\nexit 7\n");
+    world.workflow(
+        "ci",
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: sh ./deliver.sh\n",
+    );
+    world.write("tci.toml", "[learning]\nlesson-threshold = 2\n");
+    for run in 1..=2 {
+        let (said, report) = world.run(&[]);
+        said.ends(1, &[]);
+        let lessons = report["lessons"].as_array().map(Vec::len);
+        assert_eq!(lessons.unwrap_or_default(), usize::from(run == 2), "run {run}: {report:#}");
+    }
+    let told = "learned: `sh ./deliver.sh` fails with \"error: the depot refused\"";
+    world
+        .tell(&["fix", "2"])
+        .ends(1, &[told, "2 times, last in run 2", "no change of the workflow answers this"]);
+    let said = world.tell(&["fix", "2", "--json"]);
+    let fix: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(
+        (&fix["proposal"], fix["lessons"].as_array().map(Vec::len)),
+        (&Value::Null, Some(1)),
+        "{fix:#}"
+    );
+
+    // The same command on the same commit, which succeeded each time when it was run again.
+    let export = world.tell(&["learn", "export"]).stdout;
+    let failed = export.lines().find(|line| line.contains("the depot refused")).unwrap();
+    let failed: Value = serde_json::from_str(failed).unwrap();
+    let mut history = export.lines().next().unwrap().to_owned() + "\n";
+    for n in 0..6 {
+        let mut event = failed.clone();
+        event["event"]["uid"] = format!("again {n}").into();
+        event["event"]["commit"] = "c1".into();
+        if n % 2 == 0 {
+            event["event"]["outcome"] = "success".into();
+            event["event"]["signature"] = Value::Null;
+        }
+        history += &format!("{event}\n");
+    }
+    let file = world.write("history.jsonl", &history);
+    world.tell(&["learn", "import", file.to_str().unwrap()]).ends(0, &["6 events, 0 of them known already"]);
+    let proposal = [
+        "-      - run: sh ./deliver.sh\n",
+        "+          for try in 1 2 3; do\n",
+        "it is flaky",
+        "repetitions succeeded",
+    ];
+    world.tell(&["fix", "2"]).ends(0, &proposal);
+    // Who does not want to learn is not told either.
+    world.write("tci.toml", "[learning]\nenabled = false\n");
+    world.tell(&["fix", "2"]).ends(1, &["no change of the workflow answers this"]);
+}

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::error::HttpError;
 use super::token::Token;
+use super::words;
 use crate::error::BoxError;
 
 /// A host that is up answers a connection attempt in far less, also across an ocean.
@@ -181,9 +182,8 @@ pub(super) fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
 /// The words of an error answer: the `error` (or `error.message`) of a JSON object, otherwise the text itself.
 pub(super) fn message(body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
-    let error = json.as_ref().and_then(|v| v.get("error"));
-    let words = error.and_then(|e| e.as_str().or_else(|| e.get("message")?.as_str()));
-    let text = words.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
+    let words = json.as_ref().and_then(words::of_error);
+    let text = words.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     let clean = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if clean.is_empty() {
         return "no explanation".to_owned();

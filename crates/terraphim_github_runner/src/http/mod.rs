@@ -7,6 +7,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod token;
+pub(crate) mod words;
 
 pub(crate) use client::{Call, HttpClient, Method};
 pub use error::HttpError;

@@ -1,6 +1,7 @@
 //! A scripted HTTP server for the tests of this crate.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +19,8 @@ pub(crate) enum Reply {
     Raw(u16, &'static str),
     /// Answers with server-sent events.
     Events(String),
+    /// Answers with these events, and so long a pause between them.
+    Slowly(Vec<String>, Duration),
     /// Sends these events and breaks the connection within the body.
     Cut(String),
     /// Sends these events and no more.
@@ -90,6 +93,16 @@ async fn serve(mut stream: TcpStream, replies: Vec<Reply>, log: Arc<Mutex<Vec<Se
         Reply::With(status, header, body) => (status, header, body.to_string()),
         Reply::Raw(status, body) => (status, "", body.to_owned()),
         Reply::Events(text) => return events(&mut stream, &text, true).await,
+        Reply::Slowly(texts, pause) => {
+            events(&mut stream, &texts[0], false).await;
+            for text in &texts[1..] {
+                tokio::time::sleep(pause).await;
+                let _ = stream.write_all(&chunk(text)).await;
+            }
+            let _ = stream.write_all(b"0\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+            return;
+        }
         Reply::Cut(text) => return events(&mut stream, &text, false).await,
         Reply::Stall(text) => {
             events(&mut stream, &text, false).await;

@@ -11,7 +11,7 @@ use super::insight::{self, Lesson};
 use super::knowledge_graph::CommandKnowledgeGraph;
 use super::lesson::{ApplicableLesson, WorkflowOptimization};
 use super::memory::{Memory, Told};
-use super::model::{LESSON_THRESHOLD, LessonState, real};
+use super::model::{LessonState, LessonThreshold, real};
 use super::signature::FailureSignature;
 use crate::error::Result;
 use crate::models::{ExecutionStatus, WorkflowContext, WorkflowResult};
@@ -81,6 +81,13 @@ impl InMemoryLearningCoordinator {
         Ok(coordinator)
     }
 
+    /// The same with another number of failures from which on there is a lesson; 3 otherwise.
+    #[must_use]
+    pub fn with_lesson_threshold(self, threshold: LessonThreshold) -> Self {
+        self.memory().set_lesson_threshold(threshold);
+        self
+    }
+
     /// The knowledge graph, if it shows one.
     #[must_use]
     pub fn knowledge_graph(&self) -> Option<&Arc<CommandKnowledgeGraph>> {
@@ -115,8 +122,9 @@ impl LearningCoordinator for InMemoryLearningCoordinator {
         if learned.new_lesson.is_some() {
             info!(
                 agent = self.agent_id,
-                "lesson: {} failed {LESSON_THRESHOLD} times with {:?}",
+                "lesson: {} failed {} times with {:?}",
                 first_line(command),
+                self.memory().lesson_threshold(),
                 signature.text
             );
         }
@@ -167,10 +175,10 @@ fn told<'a>(command: &'a str, context: &'a WorkflowContext, run: &'a str) -> Tol
 }
 
 fn applicable(lesson: &Lesson, repository: &str) -> ApplicableLesson {
-    let count = lesson.count;
+    let count = lesson.failure.count;
     ApplicableLesson {
-        id: format!("{}-{}", short_hash(&lesson.command), lesson.id),
-        title: format!("`{}` fails with \"{}\"", first_line(&lesson.command), lesson.text),
+        id: format!("{}-{}", short_hash(&lesson.command), lesson.failure.id),
+        title: format!("`{}` fails with \"{}\"", first_line(&lesson.command), lesson.failure.text),
         reason: format!("{repository} runs this command; it failed so {count} times"),
         recommendation: format!("{}; it has happened {count} times", lesson.advice),
         confidence: confidence(count),

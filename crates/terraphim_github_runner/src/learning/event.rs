@@ -101,3 +101,34 @@ pub struct LearningEvent {
     /// When it ended, in milliseconds since 1970.
     pub at_ms: i64,
 }
+
+impl LearningEvent {
+    /// A command that ended, of which nothing else is known: no place, no time, no cause.
+    #[must_use]
+    pub fn of_command(repository: &str, run: &str, command: &str, outcome: CommandOutcome) -> LearningEvent {
+        LearningEvent {
+            uid: String::new(),
+            kind: EventKind::Command,
+            repository: repository.to_owned(),
+            workflow: String::new(),
+            run: run.to_owned(),
+            attempt: 1,
+            job: String::new(),
+            step: String::new(),
+            number: 0,
+            command: command.to_owned(),
+            previous: String::new(),
+            outcome,
+            exit_code: None,
+            duration_ms: 0,
+            limit_ms: None,
+            signature: None,
+            commit: String::new(),
+            changed: Vec::new(),
+            environment: String::new(),
+            tests: TestSummary::default(),
+            output_lines: 0,
+            at_ms: 0,
+        }
+    }
+}

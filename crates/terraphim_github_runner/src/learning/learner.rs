@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::event::LearningEvent;
 use super::insight::{Forecast, Insights};
-use super::model::Learned;
+use super::model::{Learned, LessonThreshold};
 use crate::store::{LearnedModels, RunStore, StoreError};
 
 /// So many of the newest events stay as they are when older ones are folded into the baseline; it starts at twice as
@@ -50,13 +50,19 @@ impl Learner {
             Ok(learned) => Ok(learned.unwrap_or_default()),
             Err(error) => {
                 // The counters in memory may be ahead of those on disk now.
-                let repository = models.repository.clone();
+                let (repository, threshold) = (models.repository.clone(), models.own.lesson_threshold());
                 if let Ok(known) = self.store.learned(&repository).await {
                     *models = known;
+                    models.own.set_lesson_threshold(threshold);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Chooses from how many failures on there is a lesson, also of what was learned before; 3 otherwise.
+    pub async fn set_lesson_threshold(&self, threshold: LessonThreshold) {
+        self.models.lock().await.own.set_lesson_threshold(threshold);
     }
 
     /// What was learned, for people.

@@ -10,10 +10,10 @@ use chrono::Utc;
 
 use super::command::CommandIdentity;
 use super::coordinator::LearningStats;
-use super::event::{CommandOutcome, EventKind, LearningEvent, TestSummary};
+use super::event::{CommandOutcome, LearningEvent};
 use super::insight::{Thesaurus, related_among};
 use super::knowledge_graph::CommandGraphStats;
-use super::model::{Learned, MAX_COMMANDS, Model, Totals};
+use super::model::{Learned, LessonThreshold, MAX_COMMANDS, Model, Totals};
 use super::signature::FailureSignature;
 
 /// How many runs' last commands are remembered: more than run at the same time.
@@ -58,6 +58,7 @@ pub(super) struct Memory {
     places: Places,
     graph: CommandGraphStats,
     stats: LearningStats,
+    lesson_threshold: LessonThreshold,
 }
 
 /// Where each run is.
@@ -93,7 +94,7 @@ impl Memory {
         if !self.models.contains_key(told.repository) && self.models.len() >= MAX_REPOSITORIES {
             return Learned::default();
         }
-        let model = self.models.entry(told.repository.into()).or_default();
+        let model = model_of(&mut self.models, told.repository, self.lesson_threshold);
         let previous = match before {
             Some(before) => before.canonical.clone(),
             None if success => String::new(),
@@ -114,7 +115,7 @@ impl Memory {
         if was_heard || (!self.models.contains_key(repository) && self.models.len() >= MAX_REPOSITORIES) {
             return;
         }
-        let model = self.models.entry(repository.into()).or_default();
+        let model = model_of(&mut self.models, repository, self.lesson_threshold);
         for pair in commands.windows(2) {
             model.note_order(&pair[0].canonical, &pair[1].canonical);
         }
@@ -183,6 +184,18 @@ impl Memory {
         self.stats
     }
 
+    pub(super) fn lesson_threshold(&self) -> LessonThreshold {
+        self.lesson_threshold
+    }
+
+    /// Also of what was learned before.
+    pub(super) fn set_lesson_threshold(&mut self, threshold: LessonThreshold) {
+        self.lesson_threshold = threshold;
+        self.models.values_mut().for_each(|model| model.set_lesson_threshold(threshold));
+        let lessons: u64 = self.models.values().map(|model| model.totals().lessons).sum();
+        self.stats.lessons_created = usize::try_from(lessons).unwrap_or(usize::MAX);
+    }
+
     pub(super) fn graph_stats(&self) -> CommandGraphStats {
         CommandGraphStats { unique_commands: self.commands.len(), ..self.graph }
     }
@@ -208,6 +221,19 @@ impl Memory {
         }
         identity
     }
+}
+
+/// The model of a repository, made when it is new.
+fn model_of<'a>(
+    models: &'a mut HashMap<Box<str>, Model>,
+    repository: &str,
+    threshold: LessonThreshold,
+) -> &'a mut Model {
+    models.entry(repository.into()).or_insert_with(|| {
+        let mut model = Model::new();
+        model.set_lesson_threshold(threshold);
+        model
+    })
 }
 
 impl LearningStats {
@@ -275,30 +301,15 @@ fn spread(n: u64, range: u64) -> u64 {
 }
 
 fn event(told: Told<'_>, previous: String) -> LearningEvent {
-    let success = told.failure.is_none();
+    let outcome = if told.failure.is_none() { CommandOutcome::Success } else { CommandOutcome::Failure };
     LearningEvent {
-        uid: String::new(),
-        kind: EventKind::Command,
-        repository: told.repository.to_owned(),
-        workflow: String::new(),
-        run: told.context.to_owned(),
-        attempt: 1,
-        job: String::new(),
-        step: String::new(),
-        number: 0,
-        command: told.command.to_owned(),
         previous,
-        outcome: if success { CommandOutcome::Success } else { CommandOutcome::Failure },
-        exit_code: None,
         duration_ms: told.duration_ms,
-        limit_ms: None,
         signature: told.failure,
         commit: told.commit.to_owned(),
-        changed: Vec::new(),
         environment: told.environment.to_owned(),
-        tests: TestSummary::default(),
-        output_lines: 0,
         at_ms: Utc::now().timestamp_millis(),
+        ..LearningEvent::of_command(told.repository, told.context, told.command, outcome)
     }
 }
 

@@ -21,5 +21,6 @@ pub use event::{CommandOutcome, EventKind, LearningEvent, TestSummary};
 pub use knowledge_graph::{CommandGraphStats, CommandKnowledgeGraph};
 pub use learner::Learner;
 pub use lesson::{ApplicableLesson, OptimizationType, WorkflowOptimization};
+pub use model::LessonThreshold;
 pub use observer::{LearningObserver, RunFacts};
 pub use signature::{Cause, FailureSignature};

@@ -217,26 +217,15 @@ impl LearningObserver {
         LearningEvent {
             uid: Uuid::now_v7().to_string(),
             kind,
-            repository: facts.repository,
             workflow: facts.workflow,
-            run: facts.run,
             attempt: facts.attempt,
             job,
-            step: String::new(),
-            number: 0,
-            command: String::new(),
-            previous: String::new(),
-            outcome: ended.outcome,
-            exit_code: None,
             duration_ms: ended.duration_ms,
-            limit_ms: None,
-            signature: None,
             commit: facts.commit,
             changed: facts.changed,
             environment: facts.environment,
-            tests: TestSummary::default(),
-            output_lines: 0,
             at_ms: ended.at.timestamp_millis(),
+            ..LearningEvent::of_command(&facts.repository, &facts.run, "", ended.outcome)
         }
     }
 

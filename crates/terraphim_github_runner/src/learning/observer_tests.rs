@@ -141,7 +141,7 @@ async fn every_command_of_a_run_is_learned_with_what_became_of_it() {
     let test = models.own.command("cargo test").unwrap();
     assert_eq!((test.failures, test.limit_ms, test.place.number), (3, Some(60_000), 2));
     assert_eq!(
-        (test.reasons[0].text.as_str(), test.reasons[0].state),
+        (test.reasons[0].text.as_str(), test.reasons[0].state(models.own.lesson_threshold())),
         ("failed: net::reconnects", LessonState::Active)
     );
     assert!(models.own.watches_test("cargo test", "net::reconnects"));

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::error::LlmError;
+use crate::http::words;
 
 /// How much of a service's or a model's own words goes into an error.
 const WORDS_LIMIT_CHARS: usize = 300;
@@ -24,9 +25,9 @@ pub(super) struct Answer {
 impl Answer {
     /// Adds a piece of a stream, or a whole answer of a service that does not stream.
     pub(super) fn add(&mut self, piece: &Value) -> Result<(), LlmError> {
-        if let Some(error) = piece.get("error").filter(|error| !error.is_null()) {
-            let words = error.as_str().or_else(|| error.get("message")?.as_str());
-            let message = words.map_or_else(|| error.to_string(), str::to_owned);
+        // OpenRouter also has errors that concern one choice of several in that choice.
+        let of_choice = || piece.pointer("/choices/0").and_then(words::of_error);
+        if let Some(message) = words::of_error(piece).or_else(of_choice) {
             return Err(LlmError::Failed { message: shortened(&message) });
         }
         if let Some(usage) = piece.get("usage").filter(|usage| usage.is_object()) {

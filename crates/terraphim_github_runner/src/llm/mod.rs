@@ -18,6 +18,8 @@ mod error;
 pub mod fix;
 mod prompt;
 mod secrets;
+#[cfg(test)]
+mod services_tests;
 mod sse;
 #[cfg(test)]
 mod tests;

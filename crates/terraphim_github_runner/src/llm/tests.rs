@@ -14,7 +14,7 @@ use crate::http::testing::{Reply, Server};
 use crate::http::{Backoff, Token};
 use crate::words::RepositoryFacts;
 
-const GOOD: &str = "on: push\npermissions: {contents: read}\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: make\n";
+pub(super) const GOOD: &str = "on: push\npermissions: {contents: read}\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: make\n";
 const BAD: &str = "on: push\njobs: {a: {runs-on: x, stepz: []}}\n";
 
 fn event(delta: &Value, finish: Option<&str>) -> String {
@@ -35,7 +35,7 @@ fn file(workflow: &str) -> Reply {
     stream(&json!({ "workflow": workflow }).to_string())
 }
 
-fn limits() -> LlmLimits {
+pub(super) fn limits() -> LlmLimits {
     LlmLimits { silence: Duration::from_secs(20), ..LlmLimits::default() }
 }
 
@@ -47,7 +47,7 @@ fn client(server: &Server, limits: LlmLimits) -> LlmClient {
     client
 }
 
-async fn ask_with(
+pub(super) async fn ask_with(
     replies: impl Into<Vec<Reply>>,
     limits: LlmLimits,
     readme: Option<&str>,

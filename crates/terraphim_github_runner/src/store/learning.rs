@@ -20,8 +20,9 @@ use crate::learning::{
     model::{FactRow, Learned, Model},
 };
 
-/// Of the meaning of counters; when it grows, the counters are computed again from the events.
-const VERSION: i64 = 1;
+/// Of the meaning of counters; when it grows, the counters are computed again from the events. 2: how often failures came
+/// again, in place of what was a lesson at three failures.
+const VERSION: i64 = 2;
 /// Events that are read at a time.
 const BATCH: i64 = 1000;
 
@@ -85,7 +86,9 @@ impl RunStore {
         let operation = "record what was learned";
         let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
         if mark(&mut connection).await? != models.mark {
+            let threshold = models.own.lesson_threshold();
             *models = read_models(&mut connection, &models.repository).await?;
+            models.own.set_lesson_threshold(threshold);
         }
         let Some(id) = insert(&mut connection, event).await? else { return Ok(None) };
         let learned = models.own.apply(Some(&mut models.shared), event);

@@ -1,32 +1,25 @@
 use super::*;
-use crate::learning::event::{CommandOutcome, EventKind, TestSummary};
+use crate::learning::event::CommandOutcome;
 use crate::learning::signature::FailureSignature;
 
 fn event(repository: &str, n: u32) -> LearningEvent {
     let success = !n.is_multiple_of(3);
+    let outcome = if success { CommandOutcome::Success } else { CommandOutcome::Failure };
+    let command = format!("cargo test -p {}", ["a", "b"][(n % 2) as usize]);
     LearningEvent {
         uid: format!("{repository} {n}"),
-        kind: EventKind::Command,
-        repository: repository.to_owned(),
         workflow: "ci.yml".to_owned(),
-        run: n.to_string(),
-        attempt: 1,
         job: "build".to_owned(),
-        step: "Test".to_owned(),
         number: 1,
-        command: format!("cargo test -p {}", ["a", "b"][(n % 2) as usize]),
         previous: "cargo build".to_owned(),
-        outcome: if success { CommandOutcome::Success } else { CommandOutcome::Failure },
-        exit_code: Some(i32::from(!success)),
         duration_ms: 1000 + u64::from(n),
-        limit_ms: None,
         signature: (!success).then(|| FailureSignature::of("error: lost connection 12")),
         commit: format!("c{}", n / 2),
         changed: vec!["src/parser/a.rs".to_owned()],
         environment: "debian".to_owned(),
-        tests: TestSummary::default(),
         output_lines: 10,
         at_ms: 1_700_000_000_000 + i64::from(n) * 7_654_321,
+        ..LearningEvent::of_command(repository, &n.to_string(), &command, outcome)
     }
 }
 

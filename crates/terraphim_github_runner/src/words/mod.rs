@@ -9,10 +9,13 @@
 //! reported word by word and never guessed. To add a phrase: a pattern in the file of its kind, and a line in
 //! `testdata/words/sentences.txt`.
 
+mod commands;
+mod deploy;
 mod draft;
 mod events;
 mod explain;
 mod facts;
+mod intents;
 mod options;
 mod reader;
 mod render;

@@ -7,9 +7,10 @@ use clap::Args;
 use serde::Serialize;
 use terraphim_github_runner::learning::{
     CommandIdentity,
-    insight::{Related, Thesaurus, related},
-    model::{CommandFact, Level, Prediction, Verdict, classify},
+    insight::{Lesson, Related, Thesaurus, lessons, related},
+    model::{CommandFact, LessonState, Level, Prediction, Verdict, classify},
 };
+use terraphim_github_runner::store::LearnedModels;
 
 use super::{RepositoryArg, learner};
 use crate::{
@@ -49,6 +50,8 @@ struct Explanation {
     prediction: Prediction,
     verdict: Option<Verdict>,
     fact: Option<CommandFact>,
+    /// Those of its failures that are or were lessons.
+    lessons: Vec<Lesson>,
     related: Vec<Related>,
 }
 
@@ -58,27 +61,42 @@ pub(super) async fn explain(args: &ExplainArgs, global: &Global) -> Result<Exit,
         return Err(Failure::usage("no command is given").hint("tci learn explain 'cargo test'"));
     }
     let thesaurus = thesaurus(&args.thesaurus)?;
-    let Some(learner) = learner(&args.repository, global).await? else { return Ok(Exit::Success) };
     let previous = CommandIdentity::of(&args.after).canonical;
-    let explanation = learner
-        .with_models(|models| {
-            let fact = models.own.command(&identity.canonical).cloned();
-            let now_ms = Utc::now().timestamp_millis();
-            Explanation {
-                prediction: models.own.predict(Some(&models.shared), &identity, &previous, now_ms),
-                verdict: fact.as_ref().map(|fact| classify(&fact.history)),
-                related: related(&models.own, &thesaurus, &identity.canonical, RELATED),
-                fact,
-                identity,
-            }
-        })
-        .await;
+    let look = |models: &LearnedModels| look(models, &thesaurus, identity, &previous);
+    let explanation = match learner(&args.repository, global).await? {
+        Some(learner) => learner.with_models(look).await,
+        None => look(&LearnedModels::empty("")),
+    };
     if args.json {
         output::json(&explanation)?;
     } else {
         output::data(&text(&explanation))?;
     }
     Ok(Exit::Success)
+}
+
+fn look(
+    models: &LearnedModels,
+    thesaurus: &Thesaurus,
+    identity: CommandIdentity,
+    previous: &str,
+) -> Explanation {
+    let fact = models.own.command(&identity.canonical).cloned();
+    let mut lessons = lessons(&models.own);
+    lessons.retain(|lesson| lesson.command == identity.canonical);
+    Explanation {
+        prediction: models.own.predict(
+            Some(&models.shared),
+            &identity,
+            previous,
+            Utc::now().timestamp_millis(),
+        ),
+        verdict: fact.as_ref().map(|fact| classify(&fact.history)),
+        related: related(&models.own, thesaurus, &identity.canonical, RELATED),
+        fact,
+        lessons,
+        identity,
+    }
 }
 
 fn thesaurus(files: &[PathBuf]) -> Result<Thesaurus, Failure> {
@@ -116,7 +134,7 @@ fn text(of: &Explanation) -> String {
         let _ = writeln!(text, "{}: {}", verdict.class.name(), verdict.reason);
     }
     if let Some(fact) = &of.fact {
-        add_fact(&mut text, fact);
+        add_fact(&mut text, fact, &of.lessons);
     }
     for one in &of.related {
         let _ = writeln!(text, "related: {} ({})", one_line(&one.example), one_line(&one.reasons.join("; ")));
@@ -124,16 +142,22 @@ fn text(of: &Explanation) -> String {
     text
 }
 
-fn add_fact(text: &mut String, fact: &CommandFact) {
+fn add_fact(text: &mut String, fact: &CommandFact, lessons: &[Lesson]) {
     if let (Some(median), Some(p90)) = (fact.durations.median(), fact.durations.quantile(0.9)) {
         let of = |ms| output::duration(std::time::Duration::from_millis(ms));
         let _ = writeln!(text, "takes {} (median), {} (9 of 10 are faster)", of(median), of(p90));
     }
     for reason in &fact.reasons {
+        let lesson = lessons.iter().find(|lesson| lesson.failure.id == reason.id);
+        let state = match lesson.map(|lesson| lesson.state) {
+            Some(LessonState::Active) => ", a lesson",
+            Some(LessonState::Retired) => ", a lesson that is over",
+            Some(LessonState::Candidate) | None => "",
+        };
+        let times = if reason.count == 1 { "once".to_owned() } else { format!("{} times", reason.count) };
         let _ = writeln!(
             text,
-            "failed {} times with: {} ({}), last {}",
-            reason.count,
+            "failed {times} with: {} ({}){state}, last {}",
             one_line(&reason.text),
             reason.cause,
             output::time(reason.last_ms)

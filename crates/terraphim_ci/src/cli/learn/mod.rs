@@ -5,6 +5,8 @@ mod show;
 mod store;
 mod transfer;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use terraphim_github_runner::{
     learning::Learner,
@@ -12,11 +14,12 @@ use terraphim_github_runner::{
 };
 
 use super::{Global, small_runtime};
-use crate::{exit::Exit, failure::Failure, output, workspace::Repository};
+use crate::{config::Config, exit::Exit, failure::Failure, output, workspace::Repository};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Learning advises: it never skips anything and never changes a conclusion.
-Switch it off with `enabled = false` below `[learning]` in tci.toml, or TCI_LEARNING=off.
+Switch it off with `enabled = false` below `[learning]` in tci.toml, or TCI_LEARNING=off; `lesson-threshold` below it says how
+often a failure has to come before it is a lesson (3).
 
 Examples:
   tci learn explain 'cargo test'      how probable is its success, and why
@@ -70,34 +73,48 @@ pub(crate) fn main(args: &LearnArgs, global: &Global) -> Result<Exit, Failure> {
     })
 }
 
-impl RepositoryArg {
-    /// `owner/name`, as runs of the current directory record it.
-    fn name(&self) -> Result<String, Failure> {
-        if let Some(name) = &self.repository {
-            return Ok(name.clone());
-        }
+/// What is here: a repository's name as runs of the current directory record it, and where its `tci.toml` is.
+struct Here {
+    name: String,
+    root: PathBuf,
+}
+
+impl Here {
+    fn look() -> Result<Here, Failure> {
         let here = std::env::current_dir()
             .map_err(|error| Failure::io("read", std::path::Path::new("the current directory"), error))?;
         let git =
             Repository::discover(&here).map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
-        let name = here.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
-        Ok(git.map_or_else(|| format!("local/{name}"), |git| git.info().repository.full_name))
+        Ok(match git {
+            Some(git) => Here { name: git.info().repository.full_name, root: git.root },
+            None => {
+                let name =
+                    here.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
+                Here { name: format!("local/{name}"), root: here }
+            }
+        })
     }
 }
 
 /// What was learned about a repository; says on standard error when that is nothing.
 pub(super) async fn learner(repository: &RepositoryArg, global: &Global) -> Result<Option<Learner>, Failure> {
-    let name = repository.name()?;
+    let here = Here::look()?;
+    let name = repository.repository.as_ref().unwrap_or(&here.name);
+    // The `tci.toml` of this directory says nothing about another repository.
+    let config = Config::load(Some(here.root.as_path()).filter(|_| *name == here.name))
+        .map_err(|error| Failure::caused(Exit::Usage, error))?;
     let Some(store) = RunStore::open_to_read(global.paths()?.data()).await? else {
-        say_nothing(&name, &[]);
+        say_nothing(name, &[]);
         return Ok(None);
     };
     let known = store.learned_repositories().await?;
-    if !known.contains(&name) {
-        say_nothing(&name, &known);
+    if !known.contains(name) {
+        say_nothing(name, &known);
         return Ok(None);
     }
-    Ok(Some(Learner::open_to_read(store, &name).await?))
+    let learner = Learner::open_to_read(store, name).await?;
+    learner.set_lesson_threshold(config.learning.lesson_threshold).await;
+    Ok(Some(learner))
 }
 
 fn say_nothing(name: &str, known: &[String]) {

@@ -404,6 +404,11 @@ async fn conclude(
     if exit != Exit::Success {
         output::hint(&format!("`tci runs logs {id}` prints the log again, `tci rerun {id}` runs it again"));
     }
+    if exit == Exit::WorkflowFailed {
+        output::hint(&format!(
+            "`tci fix {id}` says what may help, and proposes a change of the file if a rule knows one"
+        ));
+    }
     Ok(exit)
 }
 

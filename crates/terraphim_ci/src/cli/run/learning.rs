@@ -57,6 +57,7 @@ impl Learning {
                 return none(workflow);
             }
         };
+        learner.set_lesson_threshold(config.learning.lesson_threshold).await;
         let (commit, changed) =
             tokio::task::block_in_place(|| commit_and_changes(git.as_ref(), &request.sha));
         let facts = RunFacts {

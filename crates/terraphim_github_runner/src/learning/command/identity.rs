@@ -88,6 +88,20 @@ fn joined<'a>(parts: impl Iterator<Item = (Joint, &'a str)>) -> String {
     text
 }
 
+/// The commands of a canonical form or of a subcommand, as [`joined`] put them together.
+pub(in crate::learning) fn parts(joined: &str) -> impl Iterator<Item = &str> {
+    // None is the beginning of another, blanks included.
+    let mut rest = Some(joined);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let joints =
+            Joint::ALL.iter().filter_map(|joint| Some((text.find(joint.text())?, joint.text().len())));
+        let Some((at, length)) = joints.min() else { return rest.take() };
+        rest = Some(&text[at + length..]);
+        Some(&text[..at])
+    })
+}
+
 fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_KEY_CHARS) {
         None => text.to_owned(),

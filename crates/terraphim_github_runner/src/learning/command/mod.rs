@@ -9,7 +9,7 @@ mod shell;
 mod tool;
 
 pub use identity::CommandIdentity;
-pub(super) use identity::short_hash;
+pub(super) use identity::{parts, short_hash};
 
 #[cfg(test)]
 mod tests;

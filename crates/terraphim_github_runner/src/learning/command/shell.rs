@@ -28,6 +28,8 @@ pub(super) enum Joint {
 }
 
 impl Joint {
+    pub(super) const ALL: [Joint; 5] = [Joint::Then, Joint::And, Joint::Or, Joint::Pipe, Joint::Background];
+
     pub(super) fn text(self) -> &'static str {
         match self {
             Joint::Then => " ; ",

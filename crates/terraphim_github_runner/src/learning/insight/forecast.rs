@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::current::Current;
 use super::{about, percent};
-use crate::learning::model::{LESSON_THRESHOLD, LessonState, Model, directories, wilson};
+use crate::learning::model::{FailureFact, LessonState, Model, directories, wilson};
 
 /// With fewer runs a share says nothing, unless the command has a lesson.
 const NEEDED_RUNS: u64 = 5;
@@ -65,10 +66,13 @@ impl Forecast {
             }
         }
         let directories = directories(changed);
-        for (canonical, fact) in model.commands().filter(|(_, fact)| fact.place.workflow == workflow) {
-            let active = fact.reasons.iter().filter(|reason| reason.state == LessonState::Active).count();
+        let current = Current::of(model);
+        for (canonical, fact) in current.commands().filter(|(_, fact)| fact.place.workflow == workflow) {
+            let threshold = model.lesson_threshold();
+            let is_active = |reason: &&FailureFact| reason.state(threshold) == LessonState::Active;
+            let active = fact.reasons.iter().filter(is_active).count();
             forecast.lessons += active as u64;
-            let needed = if active > 0 { LESSON_THRESHOLD } else { NEEDED_RUNS };
+            let needed = if active > 0 { threshold.get().min(NEEDED_RUNS) } else { NEEDED_RUNS };
             let usual = fact.failure_share();
             let of_directory = directories
                 .iter()

@@ -3,9 +3,13 @@
 //! Everything here is a pure function of a model, so that a command, a server and a page show the same. It orders and
 //! warns; nothing here skips anything or changes a conclusion.
 
+mod current;
+mod effects;
 mod forecast;
 mod lessons;
+mod order;
 mod related;
+mod steps;
 mod suggest;
 mod thesaurus;
 mod unstable;
@@ -14,7 +18,7 @@ pub use forecast::{Forecast, Risk};
 pub use lessons::{Lesson, lessons};
 pub(super) use related::related_among;
 pub use related::{Related, related};
-pub use suggest::{Suggestion, suggestions};
+pub use suggest::{Suggestion, repetition_helps, suggestions};
 pub use thesaurus::{Concept, Thesaurus, ThesaurusError};
 pub use unstable::{Unstable, unstable};
 

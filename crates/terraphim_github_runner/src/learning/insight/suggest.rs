@@ -4,17 +4,18 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{about, percent};
+use super::current::Current;
+use super::{about, order, percent};
 use crate::learning::lesson::{OptimizationType, WorkflowOptimization};
 use crate::learning::model::{CommandFact, Model, StabilityClass, classify, real};
 
 /// With fewer runs nothing is suggested.
-const NEEDED_RUNS: u64 = 10;
+pub(super) const NEEDED_RUNS: u64 = 10;
 /// With fewer runs, or a smaller share of failures, a command is not said to fail often.
 const OFTEN_RUNS: u64 = 5;
 const OFTEN_SHARE: f64 = 0.2;
 /// A command that is faster is not worth a cache or a VM of its own.
-const SLOW_MS: u64 = 30_000;
+pub(super) const SLOW_MS: u64 = 30_000;
 /// A time limit below this is never too long.
 const LONG_LIMIT_MS: u64 = 10 * 60_000;
 /// A limit this many times the longest run is far too long.
@@ -44,28 +45,6 @@ const CACHES: [(&str, &str, &str); 16] = [
     ("apt-get install", "/var/cache/apt, or an image that has these packages", "the list of packages"),
 ];
 
-/// What only looks at a working tree: it needs nothing that a step before it makes.
-const CHECKS: [&str; 18] = [
-    "cargo clippy",
-    "cargo fmt",
-    "cargo test",
-    "cargo check",
-    "cargo doc",
-    "npm run lint",
-    "npm test",
-    "npm run test",
-    "eslint",
-    "prettier",
-    "tsc",
-    "pytest",
-    "ruff",
-    "mypy",
-    "black",
-    "go vet",
-    "go test",
-    "shellcheck",
-];
-
 /// Something that could be better.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Suggestion {
@@ -81,17 +60,20 @@ pub struct Suggestion {
     pub confidence: f64,
     /// The command it is about, by its canonical form.
     pub command: Option<String>,
+    /// Of steps that can run side by side: those of each job, by their canonical forms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Vec<String>>,
 }
 
 /// What could be better, the largest saving first.
 #[must_use]
 pub fn suggestions(model: &Model) -> Vec<Suggestion> {
     let mut found = Vec::new();
-    for (canonical, fact) in model.commands() {
+    for (canonical, fact) in Current::of(model).commands() {
         found.extend([cache(canonical, fact), retry(canonical, fact)].into_iter().flatten());
         found.extend([time_limit(canonical, fact), failing(canonical, fact)].into_iter().flatten());
     }
-    found.extend(orders(model));
+    found.extend(order::suggestions(model));
     found.extend(legs(model));
     found.sort_by(|a, b| b.saving_ms.cmp(&a.saving_ms).then_with(|| a.text.cmp(&b.text)));
     found.truncate(MAX_SUGGESTIONS);
@@ -118,6 +100,7 @@ fn cache(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
         evidence: format!("it takes {} (median of {} runs); {seen}", about(median), fact.durations.len()),
         confidence: confidence(fact.successes),
         command: Some(canonical.to_owned()),
+        groups: Vec::new(),
     })
 }
 
@@ -138,31 +121,38 @@ fn failing(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
         evidence: format!("{} of its runs fail", percent(fact.failure_share())),
         confidence: confidence(fact.runs()),
         command: Some(canonical.to_owned()),
+        groups: Vec::new(),
     })
 }
 
-fn retry(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
+/// How it is known that running a command again helps, when it is flaky or the infrastructure fails it, and two
+/// repetitions or more show it.
+#[must_use]
+pub fn repetition_helps(fact: &CommandFact) -> Option<String> {
     // Before the class is asked for, which takes a hundred times as long.
-    if fact.runs() + fact.faults < NEEDED_RUNS || fact.retries < 2 || fact.cured * 2 < fact.retries {
+    if fact.retries < 2 || fact.cured * 2 < fact.retries {
         return None;
     }
     let verdict = classify(&fact.history);
-    if !matches!(verdict.class, StabilityClass::Flaky | StabilityClass::Infrastructure) {
-        return None;
-    }
+    let why = match verdict.class {
+        StabilityClass::Flaky => "it is flaky",
+        StabilityClass::Infrastructure => "the infrastructure makes it fail",
+        _ => return None,
+    };
+    let rate = percent(verdict.failure_rate);
+    Some(format!("{why} ({rate} of runs); {} of {} repetitions succeeded", fact.cured, fact.retries))
+}
+
+fn retry(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
+    let evidence = repetition_helps(fact).filter(|_| fact.runs() + fact.faults >= NEEDED_RUNS)?;
     Some(Suggestion {
         kind: OptimizationType::Retry,
         text: format!("retry `{}` when it fails, and look into why", fact.example),
         saving_ms: None,
-        evidence: format!(
-            "it is {} ({}); {} of {} repetitions succeeded",
-            verdict.class.name(),
-            percent(verdict.failure_rate),
-            fact.cured,
-            fact.retries
-        ),
+        evidence,
         confidence: real(fact.cured) / real(fact.retries + 1),
         command: Some(canonical.to_owned()),
+        groups: Vec::new(),
     })
 }
 
@@ -192,74 +182,8 @@ fn time_limit(canonical: &str, fact: &CommandFact) -> Option<Suggestion> {
         return None;
     };
     let (kind, command) = (OptimizationType::AdjustTimeout, Some(canonical.to_owned()));
-    Some(Suggestion { kind, text, saving_ms, evidence, confidence: confidence(fact.successes), command })
-}
-
-fn is_check(fact: &CommandFact) -> bool {
-    CHECKS.iter().any(|check| fact.subcommand == *check)
-}
-
-/// Checks of one job: which to run first, and which need not wait for each other.
-fn orders(model: &Model) -> Vec<Suggestion> {
-    let mut steps: Vec<(&str, &CommandFact)> = model
-        .commands()
-        .filter(|(_, fact)| is_check(fact) && fact.runs() >= NEEDED_RUNS && fact.place.number > 0)
-        .collect();
-    steps.sort_by(|(_, a), (_, b)| a.place.cmp(&b.place).then_with(|| a.example.cmp(&b.example)));
-    steps.sort_by_key(|(_, fact)| (fact.place.workflow.clone(), fact.place.job.clone(), fact.place.number));
-    let mut found = Vec::new();
-    for (at, (canonical, late)) in steps.iter().enumerate() {
-        let before: Vec<&CommandFact> = steps[..at]
-            .iter()
-            .map(|(_, fact)| *fact)
-            .filter(|fact| (&fact.place.workflow, &fact.place.job) == (&late.place.workflow, &late.place.job))
-            .collect();
-        let Some(longest) = before.iter().max_by_key(|fact| fact.durations.median()) else { continue };
-        let waiting: u64 = before.iter().filter_map(|fact| fact.durations.median()).sum();
-        let own = late.durations.median().unwrap_or(0);
-        // Moving it to the front saves what ran in vain before it failed, and costs its own time when another fails.
-        let others: f64 = before.iter().map(|fact| fact.failure_share()).fold(0.0, f64::max);
-        let gain = late.failure_share() * real(waiting) - others * real(own);
-        if late.failure_share() >= 0.1 && gain >= 1000.0 {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "at least 1000, below 2^52"
-            )]
-            let saving = gain as u64;
-            found.push(Suggestion {
-                kind: OptimizationType::RunEarlier,
-                text: format!(
-                    "run `{}` before `{}` in job {}",
-                    late.example, before[0].example, late.place.job
-                ),
-                saving_ms: Some(saving),
-                evidence: format!(
-                    "it fails in {} of {} runs, after {} of other checks",
-                    percent(late.failure_share()),
-                    late.runs(),
-                    about(waiting)
-                ),
-                confidence: confidence(late.runs()),
-                command: Some((*canonical).to_owned()),
-            });
-        }
-        let shorter = own.min(longest.durations.median().unwrap_or(0));
-        if shorter >= SLOW_MS {
-            found.push(Suggestion {
-                kind: OptimizationType::RunInParallel,
-                text: format!(
-                    "run `{}` and `{}` as jobs of their own: both only look at the working tree",
-                    longest.example, late.example
-                ),
-                saving_ms: Some(shorter),
-                evidence: format!("the shorter takes {} (median)", about(shorter)),
-                confidence: confidence(late.runs().min(longest.runs())),
-                command: Some((*canonical).to_owned()),
-            });
-        }
-    }
-    found
+    let (confidence, groups) = (confidence(fact.successes), Vec::new());
+    Some(Suggestion { kind, text, saving_ms, evidence, confidence, command, groups })
 }
 
 /// Legs of a matrix that never ended unlike all others.
@@ -283,6 +207,7 @@ fn legs(model: &Model) -> Vec<Suggestion> {
                 ),
                 confidence: 1.0 - 3.0 / real(fact.compared),
                 command: None,
+                groups: Vec::new(),
             });
         }
     }
@@ -290,7 +215,7 @@ fn legs(model: &Model) -> Vec<Suggestion> {
 }
 
 /// How sure one can be after so many observations: 0.9 after 9.
-fn confidence(observations: u64) -> f64 {
+pub(super) fn confidence(observations: u64) -> f64 {
     real(observations) / (real(observations) + 1.0)
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::current::Current;
 use super::lessons::short;
 use super::percent;
 use crate::learning::model::{Model, StabilityClass, Verdict, classify};
@@ -26,11 +27,12 @@ pub struct Unstable {
     pub cured: u64,
 }
 
-/// Everything that is not stable: broken, then flaky, then what the infrastructure does, then unknown; within each the
-/// most frequent first.
+/// Everything that is not stable and that workflows still have: broken, then flaky, then what the infrastructure does,
+/// then unknown; within each the most frequent first.
 #[must_use]
 pub fn unstable(model: &Model) -> Vec<Unstable> {
-    let commands = model.commands().map(|(canonical, fact)| Unstable {
+    let current = Current::of(model);
+    let commands = current.commands().map(|(canonical, fact)| Unstable {
         command: canonical.to_owned(),
         example: fact.example.clone(),
         test: None,
@@ -38,13 +40,16 @@ pub fn unstable(model: &Model) -> Vec<Unstable> {
         retries: fact.retries,
         cured: fact.cured,
     });
-    let tests = model.tests().map(|(canonical, name, fact)| Unstable {
-        command: canonical.to_owned(),
-        example: model.command(canonical).map(|fact| fact.example.clone()).unwrap_or_default(),
-        test: Some(name.to_owned()),
-        verdict: classify(&fact.history),
-        retries: 0,
-        cured: 0,
+    let tests = model.tests().filter_map(|(canonical, name, fact)| {
+        let of = model.command(canonical).filter(|of| current.has(canonical, of))?;
+        Some(Unstable {
+            command: canonical.to_owned(),
+            example: of.example.clone(),
+            test: Some(name.to_owned()),
+            verdict: classify(&fact.history),
+            retries: 0,
+            cured: 0,
+        })
     });
     let mut found: Vec<Unstable> =
         commands.chain(tests).filter(|one| one.verdict.class != StabilityClass::Stable).collect();

@@ -130,13 +130,15 @@ impl Model {
                 at_ms: event.at_ms,
             });
             is_new_reason = noted.is_new_reason;
-            learned.new_lesson = noted.is_new_lesson.then_some(id);
+            learned.new_lesson = (noted.times == self.lesson_threshold.get()).then_some(id);
+            if let Some(repetitions) = self.repetitions.change("") {
+                repetitions.add(noted.times);
+            }
         }
         if let Some(totals) = self.totals.change("") {
             totals.commands += u64::from(is_new);
             totals.success_patterns += u64::from(is_first_success);
             totals.failure_patterns += u64::from(is_new_reason);
-            totals.lessons += u64::from(learned.new_lesson.is_some());
         }
         learned
     }
@@ -181,10 +183,7 @@ impl Model {
         let Some(fact) = self.runs.change(&event.workflow) else { return };
         fact.last_ms = fact.last_ms.max(event.at_ms);
         match event.outcome {
-            CommandOutcome::Success => {
-                fact.successes += 1;
-                fact.durations.add(event.duration_ms);
-            }
+            CommandOutcome::Success => fact.add_success(event.duration_ms, event.at_ms),
             CommandOutcome::Failure => fact.failures += 1,
             CommandOutcome::Fault => fact.faults += 1,
         }

@@ -1,9 +1,10 @@
 //! What is known about one command of a repository, and its lessons.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::history::History;
 use super::job::StepPlace;
+use super::repetition::LessonThreshold;
 use super::window::Window;
 use crate::learning::signature::Cause;
 
@@ -11,8 +12,6 @@ use crate::learning::signature::Cause;
 pub(super) const MAX_FAILURES: usize = 16;
 /// Runs that a failure names.
 const MAX_RUNS: usize = 5;
-/// How often a failure has to repeat before it is a lesson: once is chance, twice may be.
-pub const LESSON_THRESHOLD: u64 = 3;
 /// After so many successes in a row a lesson has had its day.
 pub(super) const RETIRED_AFTER: u64 = 5;
 
@@ -91,6 +90,9 @@ pub struct FailureFact {
     pub count: u64,
     /// How often since it last counted from zero.
     pub recent: u64,
+    /// The most that `recent` ever was.
+    #[serde(alias = "state", deserialize_with = "peak")]
+    pub peak: u64,
     /// The last runs.
     pub runs: Vec<String>,
     /// When it was first seen, in milliseconds since 1970.
@@ -105,8 +107,35 @@ pub struct FailureFact {
     pub suspects: Vec<String>,
     /// Successes of the command since it was last seen.
     pub successes_since: u64,
+}
+
+impl FailureFact {
     /// Where it is in its life.
-    pub state: LessonState,
+    #[must_use]
+    pub fn state(&self, threshold: LessonThreshold) -> LessonState {
+        if self.recent >= threshold.get() {
+            LessonState::Active
+        } else if self.peak >= threshold.get() {
+            LessonState::Retired
+        } else {
+            LessonState::Candidate
+        }
+    }
+}
+
+/// A baseline of before the threshold could be chosen has the state at three failures in this place.
+fn peak<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Peak(u64),
+        State(LessonState),
+    }
+    Ok(match Stored::deserialize(deserializer)? {
+        Stored::Peak(peak) => peak,
+        Stored::State(LessonState::Candidate) => 0,
+        Stored::State(LessonState::Active | LessonState::Retired) => LessonThreshold::default().get(),
+    })
 }
 
 /// What a failure is about, as an event gives it.
@@ -124,7 +153,8 @@ pub(super) struct Failure<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Noted {
     pub(super) is_new_reason: bool,
-    pub(super) is_new_lesson: bool,
+    /// How often it came since it last counted from zero; 0 when it is not told apart.
+    pub(super) times: u64,
 }
 
 /// So many paths of a suspected change are kept.
@@ -133,10 +163,11 @@ const MAX_SUSPECTS: usize = 8;
 impl CommandFact {
     pub(super) fn note_failure(&mut self, failure: &Failure<'_>) -> Noted {
         let known = self.reasons.iter().position(|reason| reason.id == failure.id);
-        let Some(at) = known.or_else(|| self.new_reason(failure)) else { return Noted::default() };
+        let at = known.unwrap_or_else(|| self.new_reason(failure));
         let reason = &mut self.reasons[at];
         reason.count += 1;
         reason.recent += 1;
+        reason.peak = reason.peak.max(reason.recent);
         reason.text.clone_from(&failure.text);
         reason.last_ms = reason.last_ms.max(failure.at_ms);
         reason.successes_since = 0;
@@ -146,21 +177,16 @@ impl CommandFact {
             }
             reason.runs.push(failure.run.to_owned());
         }
-        let is_new_lesson = reason.state != LessonState::Active && reason.recent >= LESSON_THRESHOLD;
-        if is_new_lesson {
-            reason.state = LessonState::Active;
-        }
-        Noted { is_new_reason: known.is_none(), is_new_lesson }
+        Noted { is_new_reason: known.is_none(), times: reason.recent }
     }
 
-    /// A reason that was not seen before. When there are too many, the one that was not seen for the longest time
-    /// and is no lesson makes room.
-    fn new_reason(&mut self, failure: &Failure<'_>) -> Option<usize> {
+    /// A reason that was not seen before. When there are too many, the one that came the fewest times lately makes room,
+    /// of several the one that was not seen for the longest time.
+    fn new_reason(&mut self, failure: &Failure<'_>) -> usize {
         if self.reasons.len() >= MAX_FAILURES {
-            let oldest = (0..self.reasons.len())
-                .filter(|at| self.reasons[*at].state != LessonState::Active)
-                .min_by_key(|at| self.reasons[*at].last_ms)?;
-            self.reasons.remove(oldest);
+            let fewest = self.reasons.iter().enumerate().min_by_key(|(_, one)| (one.recent, one.last_ms));
+            let (at, _) = fewest.expect("there are as many as there may be");
+            self.reasons.remove(at);
         }
         self.reasons.push(FailureFact {
             id: failure.id.clone(),
@@ -168,6 +194,7 @@ impl CommandFact {
             text: failure.text.clone(),
             count: 0,
             recent: 0,
+            peak: 0,
             runs: Vec::new(),
             first_ms: failure.at_ms,
             last_ms: failure.at_ms,
@@ -175,9 +202,8 @@ impl CommandFact {
             last_good: Some(self.last_good.clone()).filter(|commit| !commit.is_empty()),
             suspects: failure.changed.iter().take(MAX_SUSPECTS).cloned().collect(),
             successes_since: 0,
-            state: LessonState::Candidate,
         });
-        Some(self.reasons.len() - 1)
+        self.reasons.len() - 1
     }
 
     pub(super) fn note_success(&mut self, commit: &str) {
@@ -187,9 +213,6 @@ impl CommandFact {
             if reason.successes_since == RETIRED_AFTER {
                 // It has to repeat as often again to come back.
                 reason.recent = 0;
-                if reason.state == LessonState::Active {
-                    reason.state = LessonState::Retired;
-                }
             }
         }
     }

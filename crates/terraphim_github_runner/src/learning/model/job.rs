@@ -1,6 +1,6 @@
 //! What is known about jobs and runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,9 @@ use super::window::Window;
 
 /// A matrix has 256 jobs at most (GitHub, "Usage limits").
 const MAX_LEGS: usize = 256;
+
+/// So many ends of runs are kept.
+const KEPT_ENDS: usize = 11;
 
 /// Where a command runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,4 +79,23 @@ pub struct RunFact {
     pub faults: u64,
     /// When the last one ended, in milliseconds since 1970.
     pub last_ms: i64,
+    /// When the last runs that succeeded ended, the oldest first: those that failed need not have come to all steps.
+    #[serde(default)]
+    recent_ms: VecDeque<i64>,
+}
+
+impl RunFact {
+    pub(super) fn add_success(&mut self, duration_ms: u64, at_ms: i64) {
+        self.successes += 1;
+        self.durations.add(duration_ms);
+        if self.recent_ms.len() >= KEPT_ENDS {
+            self.recent_ms.pop_front();
+        }
+        self.recent_ms.push_back(at_ms);
+    }
+
+    /// How many runs succeeded that ended after then; 11 at most.
+    pub(in crate::learning) fn successes_since(&self, at_ms: i64) -> usize {
+        self.recent_ms.iter().filter(|end| **end > at_ms).count()
+    }
 }

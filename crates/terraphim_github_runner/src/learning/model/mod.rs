@@ -8,6 +8,7 @@ mod command;
 mod history;
 mod job;
 mod rate;
+mod repetition;
 mod sequences;
 mod table;
 mod verdict;
@@ -15,11 +16,12 @@ mod window;
 
 pub use apply::Learned;
 pub(super) use apply::directories;
-pub use command::{CommandFact, FailureFact, LESSON_THRESHOLD, LessonState};
+pub use command::{CommandFact, FailureFact, LessonState};
 pub use history::{History, Observation};
 pub use job::{JobFact, RunFact, StepPlace};
 pub use rate::{Evidence, Level, Prediction, Rate};
 pub(super) use rate::{real, wilson};
+pub use repetition::LessonThreshold;
 pub(super) use sequences::{Neighbour, Sequences};
 pub use table::FactRow;
 pub use verdict::{StabilityClass, Verdict, classify};
@@ -28,6 +30,7 @@ pub use window::{Anomaly, AnomalyKind, Window};
 use serde::{Deserialize, Serialize};
 
 use super::signature::TemplateNode;
+use repetition::Repetitions;
 use table::Table;
 
 /// Commands that are told apart; further ones are only counted. It bounds memory against commands that differ every
@@ -57,8 +60,12 @@ pub struct Model {
     pub(super) templates: Table<TemplateNode>,
     /// One row.
     pub(super) totals: Table<Totals>,
+    /// One row.
+    repetitions: Table<Repetitions>,
     /// Which command follows which; made of the rates of pairs, so it has no rows of its own.
     pub(super) sequences: Sequences,
+    /// Changes what is told, and no counter.
+    lesson_threshold: LessonThreshold,
 }
 
 /// How much was learned.
@@ -80,7 +87,9 @@ pub struct Totals {
     pub success_patterns: u64,
     /// Different pairs of command and signature.
     pub failure_patterns: u64,
-    /// Failures that repeated often enough to be lessons.
+    /// Failures that repeated often enough to be lessons. In a row of the store: those of before the threshold could be
+    /// chosen.
+    #[serde(default)]
     pub lessons: u64,
     /// When the last event ended, in milliseconds since 1970.
     pub last_ms: i64,
@@ -120,7 +129,9 @@ impl Model {
             runs: Table::new("run", 2_000),
             templates: Table::new("template", 50_000),
             totals: Table::new("totals", 1),
+            repetitions: Table::new("repetitions", 1),
             sequences: Sequences::default(),
+            lesson_threshold: LessonThreshold::default(),
         }
     }
 
@@ -139,6 +150,7 @@ impl Model {
                 "run" => self.runs.load(key, &value)?,
                 "template" => self.templates.load(key, &value)?,
                 "totals" => self.totals.load(key, &value)?,
+                "repetitions" => self.repetitions.load(key, &value)?,
                 other => {
                     use serde::de::Error as _;
                     return Err(serde_json::Error::custom(format!("unknown kind of fact {other:?}")));
@@ -169,6 +181,7 @@ impl Model {
         rows.extend(self.runs.take_changes());
         rows.extend(self.templates.take_changes());
         rows.extend(self.totals.take_changes());
+        rows.extend(self.repetitions.take_changes());
         rows
     }
 
@@ -182,6 +195,7 @@ impl Model {
         rows.extend(self.runs.rows());
         rows.extend(self.templates.rows());
         rows.extend(self.totals.rows());
+        rows.extend(self.repetitions.rows());
         rows.sort();
         rows
     }
@@ -189,7 +203,20 @@ impl Model {
     /// How much was learned; takes the same time however much that is.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.totals.get("").copied().unwrap_or_default()
+        let totals = self.totals.get("").copied().unwrap_or_default();
+        let lessons = self.repetitions.get("").map_or(0, |one| one.lessons(self.lesson_threshold));
+        Totals { lessons: totals.lessons + lessons, ..totals }
+    }
+
+    /// From how many failures on there is a lesson; 3 unless something else was said.
+    #[must_use]
+    pub fn lesson_threshold(&self) -> LessonThreshold {
+        self.lesson_threshold
+    }
+
+    /// Chooses from how many failures on there is a lesson, also of what was learned before. No counter changes.
+    pub fn set_lesson_threshold(&mut self, threshold: LessonThreshold) {
+        self.lesson_threshold = threshold;
     }
 
     /// What is known about a command, by its canonical form.
@@ -201,6 +228,16 @@ impl Model {
     /// All commands by canonical form, in no order.
     pub fn commands(&self) -> impl Iterator<Item = (&str, &CommandFact)> {
         self.commands.iter()
+    }
+
+    /// The command that last ran as a step: its canonical form, and what is known about it.
+    #[must_use]
+    pub fn command_at(&self, workflow: &str, job: &str, number: i64) -> Option<(&str, &CommandFact)> {
+        let there = |fact: &CommandFact| {
+            (fact.place.workflow.as_str(), fact.place.job.as_str(), fact.place.number)
+                == (workflow, job, number)
+        };
+        self.commands().filter(|(_, fact)| there(fact)).max_by_key(|(command, fact)| (fact.last_ms, *command))
     }
 
     /// What is known about a workflow.

@@ -1,32 +1,24 @@
 use super::*;
 use crate::learning::command::CommandIdentity;
-use crate::learning::event::{CommandOutcome, EventKind, LearningEvent, TestSummary};
-use crate::learning::signature::FailureSignature;
+use crate::learning::event::{CommandOutcome, EventKind, LearningEvent};
+use crate::learning::signature::{Cause, FailureSignature};
 
 pub(super) fn event(run: u32, command: &str, previous: &str, success: bool) -> LearningEvent {
+    let outcome = if success { CommandOutcome::Success } else { CommandOutcome::Failure };
     LearningEvent {
         uid: format!("{run}-{command}-{previous}"),
-        kind: EventKind::Command,
-        repository: "octo/a".to_owned(),
         workflow: "ci.yml".to_owned(),
-        run: run.to_string(),
-        attempt: 1,
         job: "build".to_owned(),
         step: "Step".to_owned(),
         number: 1,
-        command: command.to_owned(),
         previous: previous.to_owned(),
-        outcome: if success { CommandOutcome::Success } else { CommandOutcome::Failure },
-        exit_code: Some(i32::from(!success)),
         duration_ms: 1000,
-        limit_ms: None,
         signature: (!success).then(|| FailureSignature::of("error: lost connection 12")),
         commit: format!("c{run}"),
-        changed: vec![],
         environment: "debian".to_owned(),
-        tests: TestSummary::default(),
         output_lines: 10,
         at_ms: i64::from(run) * 3_600_000,
+        ..LearningEvent::of_command("octo/a", &run.to_string(), command, outcome)
     }
 }
 
@@ -107,7 +99,7 @@ fn repositories_share_rates_of_tools_and_nothing_that_can_be_read() {
 #[test]
 fn a_failure_that_repeats_is_a_lesson_until_it_is_over() {
     let mut model = Model::new();
-    let states = |model: &Model| model.command("make").unwrap().reasons[0].state;
+    let states = |model: &Model| model.command("make").unwrap().reasons[0].state(model.lesson_threshold());
     model.apply(None, &event(0, "make", "", true));
     for run in 1..=3 {
         let mut failed = event(run, "make", "", false);
@@ -116,7 +108,7 @@ fn a_failure_that_repeats_is_a_lesson_until_it_is_over() {
         assert_eq!(learned.new_lesson.is_some(), run == 3, "run {run}");
     }
     let reason = model.command("make").unwrap().reasons[0].clone();
-    assert_eq!((reason.state, reason.count), (LessonState::Active, 3));
+    assert_eq!((states(&model), reason.count), (LessonState::Active, 3));
     assert_eq!((reason.first_commit.as_str(), reason.last_good.as_deref()), ("c1", Some("c0")));
     assert_eq!(
         (reason.suspects, reason.runs),
@@ -133,6 +125,93 @@ fn a_failure_that_repeats_is_a_lesson_until_it_is_over() {
     model.apply(None, &event(10, "make", "", false));
     assert!(model.apply(None, &event(11, "make", "", false)).new_lesson.is_some());
     assert_eq!(model.totals().lessons, 2);
+}
+
+/// The threshold says what is told, of everything that was ever learned, and changes no counter.
+#[test]
+fn a_lesson_is_one_from_the_chosen_number_of_failures_on() {
+    let threshold = |failures| LessonThreshold::new(failures).unwrap();
+    let outcomes: Vec<bool> = [vec![false; 4], vec![true; 5], vec![false; 2]].concat();
+    let learned = |failures: u64| {
+        let mut model = Model::new();
+        model.set_lesson_threshold(threshold(failures));
+        let runs = (0..).zip(&outcomes).filter(|(run, success)| {
+            model.apply(None, &event(*run, "make", "", **success)).new_lesson.is_some()
+        });
+        let lessons: Vec<u32> = runs.map(|(run, _)| run).collect();
+        (model, lessons)
+    };
+    let (three, told) = learned(3);
+    assert_eq!(told, [2]);
+    for (failures, lessons_at, state) in [
+        (2, vec![1, 10], LessonState::Active),
+        (4, vec![3], LessonState::Retired),
+        (5, vec![], LessonState::Candidate),
+        (20, vec![], LessonState::Candidate),
+    ] {
+        let (mut model, told) = learned(failures);
+        assert_eq!(
+            (told, model.totals().lessons),
+            (lessons_at.clone(), lessons_at.len() as u64),
+            "{failures}"
+        );
+        assert_eq!(model.command("make").unwrap().reasons[0].state(threshold(failures)), state, "{failures}");
+        assert_eq!(model.rows(), three.rows(), "counters are a function of the events alone");
+        model.set_lesson_threshold(threshold(3));
+        assert_eq!(model.totals(), three.totals());
+    }
+    assert!([0, 1, 21, u64::MAX].into_iter().all(|failures| LessonThreshold::new(failures).is_none()));
+}
+
+/// A baseline of an earlier version has states in place of numbers.
+#[test]
+fn a_baseline_of_before_the_threshold_could_be_chosen_is_read() {
+    let mut model = Model::new();
+    for run in 0..3 {
+        model.apply(None, &event(run, "make", "", false));
+    }
+    let old = |state: &str| {
+        let rows = model.rows().into_iter().filter(|row| row.kind != "repetitions").map(|mut row| {
+            row.value = row.value.replace("\"peak\":3", &format!("\"state\":\"{state}\""));
+            row.value = row.value.replace("\"lessons\":0", "\"lessons\":1");
+            row
+        });
+        let mut read = Model::new();
+        read.load(rows).unwrap();
+        read
+    };
+    let mut read = old("active");
+    assert_eq!((read.totals(), read.command("make").unwrap().reasons[0].peak), (model.totals(), 3));
+    for run in 3..8 {
+        read.apply(None, &event(run, "make", "", true));
+    }
+    let state = |model: &Model| model.command("make").unwrap().reasons[0].state(model.lesson_threshold());
+    assert_eq!(state(&read), LessonState::Retired);
+    assert_eq!(old("candidate").command("make").unwrap().reasons[0].peak, 0);
+    assert_eq!(old("retired").command("make").unwrap().reasons[0].peak, 3);
+}
+
+/// When there are too many reasons, none that repeats makes room for one that came once.
+#[test]
+fn what_repeats_stays_however_many_other_failures_there_are() {
+    let mut model = Model::new();
+    let failing = |run: u32, text: &str| {
+        let signature = Some(FailureSignature { cause: Cause::Other, text: text.to_owned() });
+        LearningEvent { signature, ..event(run, "make", "", false) }
+    };
+    for run in 0..3 {
+        model.apply(None, &failing(run, "error: the depot is closed"));
+    }
+    let words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"];
+    for (run, (first, second)) in
+        (3..).zip(words.iter().flat_map(|first| words.iter().map(move |second| (first, second))))
+    {
+        model.apply(None, &failing(run, &format!("error: {first} and {second} fell out")));
+    }
+    let reasons = &model.command("make").unwrap().reasons;
+    assert_eq!(reasons.len(), 16);
+    assert_eq!((reasons[0].text.as_str(), reasons[0].count), ("error: the depot is closed", 3));
+    assert_eq!(reasons[15].text, "error: kappa and kappa fell out");
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub fn classify(history: &History) -> Verdict {
         return verdict(StabilityClass::Infrastructure, reason);
     }
     if mixed > 0 {
-        let reason = format!("failed and succeeded on the same commit and environment, {mixed} times");
+        let reason = format!("failed and succeeded on the same commit and environment, {}", times(mixed));
         return verdict(StabilityClass::Flaky, reason);
     }
     let flips = flips(&all);
@@ -102,7 +102,12 @@ pub fn classify(history: &History) -> Verdict {
         let reason = format!("changed between success and failure {flips} times in {n} runs");
         return verdict(StabilityClass::Flaky, reason);
     }
-    verdict(StabilityClass::Unknown, format!("failed {failed} times in {n} runs"))
+    let runs = if n == 1 { "its only run".to_owned() } else { format!("{n} runs") };
+    verdict(StabilityClass::Unknown, format!("failed {} in {runs}", times(failed)))
+}
+
+fn times(n: usize) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }
 
 /// Whether it fails since a commit: its last outcomes are failures, more than its usual rate of failures explains, and

@@ -1,5 +1,7 @@
 //! `tci fix`: a proposal for the workflow file of a failed run.
 
+mod learned;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -14,13 +16,14 @@ use similar::TextDiff;
 use terraphim_actions::workflow::{StepKind, Workflow};
 use terraphim_github_runner::{
     fix::{FailedStep, NoProposal, Proposal, propose},
-    learning::{Learner, model::LessonState, signature::FailureSignature},
+    learning::signature::FailureSignature,
     llm::fix::{self as model, FixRequest},
     store::{
         JobRecord, RunDetail, RunId, RunStore, StepRecord, StoreError, StoredConclusion, TIMESTAMP_WIDTH,
     },
 };
 
+use self::learned::Learned;
 use super::{Global, llm, run::request::Request, small_runtime};
 use crate::{
     exit::Exit,
@@ -31,8 +34,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Prints a change of the workflow file as a diff, made by fixed rules from the log of the first step that failed: a limit that was \
-too short, a program that is missing, a script that may not be executed, a network that failed. Nothing is changed unless \
-`--apply` says so.
+too short, a program that is missing, a script that may not be executed, a network that failed; or from earlier runs, when the \
+command is flaky and running it again helped. What was learned of such failures is said. Nothing is changed unless `--apply` \
+says so.
 
 With `--llm` the configured language model proposes the change (`tci new --help`). It gets the workflow file, the end of the \
 failed step's log, and what was learned of such failures. What it writes has to pass the checker; nothing of it is run.
@@ -65,9 +69,6 @@ pub(crate) struct FixArgs {
 /// The end of a log tells the cause.
 const LOG_BYTES: u64 = 256 * 1024;
 
-/// More lessons are not about this failure.
-const MAX_LESSONS: usize = 3;
-
 pub(crate) fn main(args: &FixArgs, global: &Global) -> Result<Exit, Failure> {
     small_runtime()?.block_on(fix(args, global))
 }
@@ -84,48 +85,50 @@ async fn fix(args: &FixArgs, global: &Global) -> Result<Exit, Failure> {
         Failure::usage("the recorded workflow file is not valid for this version")
             .hint("`tci check` says why")
     })?;
+    let exit_code = step.exit_code.and_then(|code| i32::try_from(code).ok());
+    let signature = FailureSignature::with_exit(&log, exit_code);
+    let learned = Learned::about(&request, job, step, &signature, store).await?;
     let failed = FailedStep {
-        job: job.key.split('.').next().unwrap_or(&job.key),
+        job: id_of(job),
         number: usize::try_from(step.number).unwrap_or(usize::MAX),
         log: &log,
-        exit_code: step.exit_code.and_then(|code| i32::try_from(code).ok()),
+        exit_code,
         limit: limit_of(job, step),
+        repetition_helps: learned.repetition_helps.as_deref(),
     };
     let about = format!("job `{}`, step {} ({})", job.key, step.number, one_line(&step.name));
     let proposal = if args.llm {
-        by_model(&about, &failed, &workflow, &request, store, global).await?
+        let cause = format!("{} ({})", signature.cause, signature.text);
+        by_model((&about, &cause, &learned), &failed, &workflow, &request, global).await?
     } else {
         match propose(&workflow, &request.source.text, &failed) {
             Ok(proposal) => proposal,
-            Err(why) => return nothing(args, &about, &why),
+            Err(why) => return nothing(args, &about, &why, &learned),
         }
     };
     if args.apply {
         apply(&request.root.join(&request.source.path), &request.source.text, &proposal.workflow)?;
     }
-    tell(args, &about, &request.source.path, &request.source.text, &proposal)
+    tell(args, (&about, &learned), (&request.source.path, &request.source.text), &proposal)
+}
+
+/// The id of a job in its file: without the leg of a matrix.
+fn id_of(job: &JobRecord) -> &str {
+    job.key.split('.').next().unwrap_or(&job.key)
 }
 
 /// What the configured language model proposes.
 async fn by_model(
-    about: &str,
+    (about, cause, learned): (&str, &str, &Learned),
     failed: &FailedStep<'_>,
     old: &Workflow,
     request: &Request,
-    store: RunStore,
     global: &Global,
 ) -> Result<Proposal, Failure> {
-    let repository = &request.repository.full_name;
-    let client = llm::client(&request.root, repository, global)?;
-    let signature = FailureSignature::with_exit(failed.log, failed.exit_code);
-    let cause = format!("{} ({})", signature.cause, signature.text);
+    let client = llm::client(&request.root, &request.repository.full_name, global)?;
     let mut known =
         format!("{about}\nexit code: {:?}\nlimit: {:?}\ncause: {cause}\n", failed.exit_code, failed.limit);
-    if store.learned_repositories().await?.contains(repository) {
-        let insights = Learner::open_to_read(store, repository).await?.insights().await;
-        let active = insights.lessons.iter().filter(|lesson| lesson.state == LessonState::Active);
-        known.extend(active.take(MAX_LESSONS).map(|lesson| format!("learned: {lesson}\n")));
-    }
+    known.extend(learned.lessons.iter().map(|lesson| format!("learned: {lesson}\n")));
     let asked = FixRequest { workflow: &request.source.text, about: &known, log: failed.log };
     let made = model::propose(&client, &asked, &llm::progress()).await;
     llm::end_progress();
@@ -140,7 +143,7 @@ async fn by_model(
         .map(|one| format!("uses {}", one_line(&one)));
     let change =
         format!("a language model ({}) wrote this; it passes the checker and was not run", made.model);
-    Ok(Proposal { cause, change, adds: adds.collect(), workflow: made.workflow })
+    Ok(Proposal { cause: cause.to_owned(), change, adds: adds.collect(), workflow: made.workflow })
 }
 
 /// The actions of a file.
@@ -154,24 +157,39 @@ fn uses(workflow: &Workflow) -> BTreeSet<String> {
         .collect()
 }
 
-fn nothing(args: &FixArgs, about: &str, why: &NoProposal) -> Result<Exit, Failure> {
+fn nothing(args: &FixArgs, about: &str, why: &NoProposal, learned: &Learned) -> Result<Exit, Failure> {
     if args.json {
-        output::json(&json!({ "proposal": null, "why": why.to_string() }))?;
+        output::json(&json!({ "proposal": null, "why": why.to_string(), "lessons": learned.lessons }))?;
     } else {
+        say(learned);
         output::note(&format!("nothing to propose for {about}: {}", one_line(&why.to_string())));
     }
     Ok(Exit::WorkflowFailed)
 }
 
-fn tell(args: &FixArgs, about: &str, path: &str, old: &str, proposal: &Proposal) -> Result<Exit, Failure> {
+fn say(learned: &Learned) {
+    for lesson in &learned.lessons {
+        output::note(&format!("learned: {}", one_line(lesson)));
+    }
+}
+
+fn tell(
+    args: &FixArgs,
+    (about, learned): (&str, &Learned),
+    (path, old): (&str, &str),
+    proposal: &Proposal,
+) -> Result<Exit, Failure> {
     let (from, to) = (format!("a/{path}"), format!("b/{path}"));
     let diff = TextDiff::from_lines(old, &proposal.workflow);
     let diff = diff.unified_diff().header(&from, &to).to_string();
     if args.json {
-        output::json(&json!({ "proposal": proposal, "diff": diff, "applied": args.apply }))?;
+        output::json(
+            &json!({ "proposal": proposal, "diff": diff, "applied": args.apply, "lessons": learned.lessons }),
+        )?;
         return Ok(Exit::Success);
     }
     output::note(&format!("{about}: {}", one_line(&proposal.cause)));
+    say(learned);
     output::note(&format!("proposal: {}", one_line(&proposal.change)));
     for adds in &proposal.adds {
         output::warning(&format!("the workflow then {adds}"));
