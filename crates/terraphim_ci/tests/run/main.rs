@@ -7,7 +7,6 @@ mod fix;
 mod flags;
 mod flow;
 #[path = "../../../terraphim_github_runner/tests/support/git_server.rs"]
-#[expect(dead_code, reason = "what is served is served to other tests")]
 mod git_server;
 mod host;
 mod hostile;
