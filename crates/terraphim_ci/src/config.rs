@@ -22,7 +22,7 @@ struct File {
     serve: Option<Settings>,
     services: Option<services::Settings>,
     learning: Option<LearningFile>,
-    actions: Option<ActionSettings>,
+    actions: ActionKeys,
     llm: Option<llm_settings::Settings>,
 }
 
@@ -50,13 +50,21 @@ impl Default for LearningSettings {
 }
 
 /// Where actions come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ActionSettings {
-    /// Directories and addresses that are asked instead of GitHub, in this order. A directory is relative to the file.
+    /// Directories and addresses that are asked instead of GitHub, in this order.
     pub(crate) mirror: Vec<String>,
     /// Run `actions/checkout` itself.
     pub(crate) real_checkout: bool,
+}
+
+/// `[actions]` of one file: what it does not say is as the file before it says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ActionKeys {
+    /// A directory is relative to the file.
+    mirror: Option<Vec<String>>,
+    real_checkout: Option<bool>,
 }
 
 /// A kind of VM. What is absent is as in `default`.
@@ -177,18 +185,25 @@ impl Config {
             }
             self.runs_on.insert(label.to_lowercase(), vm_type);
         }
-        if let Some(mut actions) = file.actions {
+        if let Some(mut mirrors) = file.actions.mirror {
             // The user's token goes to every mirror: an address that a repository names would collect it.
-            if !is_users && actions.mirror.iter().any(|mirror| mirror.contains("://")) {
+            if !is_users && mirrors.iter().any(|mirror| mirror.contains("://")) {
                 return Err(ConfigError::not_yours(path, text, &["actions", "mirror"]));
             }
             let directory = path.parent().unwrap_or(Path::new(""));
-            for mirror in actions.mirror.iter_mut().filter(|mirror| !mirror.contains("://")) {
+            for mirror in mirrors.iter_mut().filter(|mirror| !mirror.contains("://")) {
                 *mirror = directory.join(&*mirror).display().to_string();
             }
-            self.actions = actions;
+            self.actions.mirror = mirrors;
+        }
+        if let Some(real_checkout) = file.actions.real_checkout {
+            self.actions.real_checkout = real_checkout;
         }
         if let Some(serve) = file.serve {
+            // The host serves all repositories, and does not read this file for that.
+            if !is_users {
+                return Err(ConfigError::not_yours(path, text, &["serve"]));
+            }
             self.serve = serve;
         }
         if let Some(services) = file.services {
@@ -260,6 +275,31 @@ mod tests {
         assert!(add("[actions]\nmirror = ['mirror']\n", false).is_ok());
     }
 
+    #[test]
+    fn a_later_file_replaces_the_keys_of_actions_that_it_has() {
+        let merged = |files: &[(&str, bool, &str)]| {
+            let mut config = Config::default();
+            for (path, is_users, text) in files {
+                config.add(Path::new(path), text, *is_users).unwrap();
+            }
+            (config.actions.mirror, config.actions.real_checkout)
+        };
+        let user = (
+            "/u/config.toml",
+            true,
+            "[actions]\nmirror = ['https://m.example', 'own']\nreal-checkout = true\n",
+        );
+        let mirrors = || vec!["https://m.example".to_owned(), "/u/own".to_owned()];
+        assert_eq!(merged(&[user, ("/r/tci.toml", false, "[actions]\n")]), (mirrors(), true));
+        let checkout = ("/r/tci.toml", false, "[actions]\nreal-checkout = false\n");
+        assert_eq!(merged(&[user, checkout]), (mirrors(), false));
+        let mirror = ("/r/tci.toml", false, "[actions]\nmirror = ['vendor']\n");
+        assert_eq!(merged(&[user, mirror]), (vec!["/r/vendor".to_owned()], true));
+        assert_eq!(merged(&[mirror, checkout]), (vec!["/r/vendor".to_owned()], false));
+        let none = ("/r/tci.toml", false, "[actions]\nmirror = []\n");
+        assert_eq!(merged(&[user, none]), (Vec::new(), true), "GitHub again");
+    }
+
     fn with(text: &str) -> Result<Config, ConfigError> {
         let mut config = Config::default();
         config.add(Path::new("tci.toml"), text, true).map(|()| config)
@@ -317,6 +357,8 @@ mod tests {
         assert!(error.unwrap_err().to_string().contains("config.toml"));
         let error = config.add(Path::new("tci.toml"), "[llm]\nmax-tokens = 100\n", false);
         assert!(error.unwrap_err().to_string().contains("[llm] is the host's to decide"));
+        let error = config.add(Path::new("tci.toml"), "[serve]\nany-user = true\n", false);
+        assert!(error.unwrap_err().to_string().contains("[serve] is the host's to decide"));
     }
 
     #[test]

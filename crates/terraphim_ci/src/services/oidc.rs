@@ -190,8 +190,8 @@ fn claims(issuer: &str, audience: &str, job: &JobIdentity, now: u64) -> Value {
         ("iat".to_owned(), now.into()),
         ("nbf".to_owned(), now.saturating_sub(EARLIER_SECONDS).into()),
         ("exp".to_owned(), (now + TOKEN_SECONDS).into()),
-        ("job_workflow_ref".to_owned(), job.github("workflow_ref").into()),
-        ("job_workflow_sha".to_owned(), job.github("workflow_sha").into()),
+        ("job_workflow_ref".to_owned(), job.workflow.reference.as_str().into()),
+        ("job_workflow_sha".to_owned(), job.workflow.commit.as_str().into()),
         ("runner_environment".to_owned(), "self-hosted".into()),
         ("ref_protected".to_owned(), "false".into()),
     ]);
@@ -240,6 +240,8 @@ mod tests {
             ("ref", "refs/heads/main"),
             ("run_id", "77"),
             ("event_name", "push"),
+            ("job_workflow_ref", "acme/flows/.github/workflows/build.yml@refs/tags/v1"),
+            ("job_workflow_sha", "0123456789abcdef0123456789abcdef01234567"),
             ("runner_environment", "self-hosted"),
         ] {
             assert_eq!(claims[claim], want, "{claim}");

@@ -12,7 +12,10 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use terraphim_github_runner::engine::{JobIdentity, JobKey};
+use terraphim_github_runner::{
+    action::WorkflowPlace,
+    engine::{JobIdentity, JobKey},
+};
 
 use super::{
     access::{access, open_job},
@@ -44,6 +47,10 @@ pub(super) fn identity() -> JobIdentity {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into_iter()
             .collect::<IndexMap<_, _>>(),
+        workflow: WorkflowPlace {
+            reference: "acme/flows/.github/workflows/build.yml@refs/tags/v1".to_owned(),
+            commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+        },
         default_branch: Some("main".to_owned()),
         environment: None,
         is_from_outside: false,

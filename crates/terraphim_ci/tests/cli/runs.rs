@@ -52,6 +52,8 @@ impl Recording {
             job: key.clone(),
             name: "Build".into(),
             vm_id: "7f".into(),
+            environment: Some("prod".into()),
+            permissions: None,
             at: at(0),
         });
         recording.tell(&RunEvent::StepStarted {
@@ -96,6 +98,7 @@ impl Recording {
             outcome: failure,
             conclusion: failure,
             outputs: Default::default(),
+            environment_url: Some("https://prod.example.org".into()),
             duration,
             at: at(1502),
         });
@@ -126,6 +129,7 @@ fn a_run_is_listed_shown_printed_and_removed() {
         "Build",
         "1. Make",
         "exit code 3",
+        "environment prod (https://prod.example.org)",
         "error: broken",
     ]);
     assert_eq!(world.run(&["runs", "logs", &id]).stdout, "one\ntwo\n");
@@ -136,6 +140,9 @@ fn a_run_is_listed_shown_printed_and_removed() {
     let json: serde_json::Value =
         serde_json::from_str(&world.run(&["runs", "show", &id, "--json"]).stdout).unwrap();
     assert_eq!(json["jobs"][0]["steps"][0]["exit_code"], 3);
+    let environment = serde_json::json!({"name": "prod", "url": "https://prod.example.org"});
+    assert_eq!(json["jobs"][0]["environment"], environment);
+    assert_eq!(json["jobs"][0]["permissions"], serde_json::Value::Null, "the workflow says nothing");
     world.run(&["runs", "rm", &id]).prints(&["1"]);
     world.run(&["runs", "show", &id]).fails(2, &["there is no run 1"]);
     assert!(!world.data().join("runs/1").exists());

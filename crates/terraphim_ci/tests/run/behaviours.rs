@@ -17,6 +17,9 @@ fn behaves(name: &str) {
     world.workflow("behaviour", &read("workflow.yml"));
     copy(&from.join("called"), &world.repo().join(".github/workflows"));
     copy(&from.join("files"), &world.repo());
+    // Checkouts say which branch and commit they are.
+    world.git(&["add", "--all"]);
+    world.git(&["commit", "--quiet", "-m", "first"]);
     let pairs = |value: &Value| {
         let pairs = value.as_object().cloned().unwrap_or_default();
         pairs
@@ -132,6 +135,11 @@ fn stored_settings_of_an_environment_are_the_strongest() {
 #[test]
 fn actions_of_other_repositories_run_in_a_vm() {
     behaves("action-remote-stages");
+}
+
+#[test]
+fn the_working_tree_is_checked_out_in_a_vm() {
+    behaves("checkout-tree");
 }
 
 #[test]

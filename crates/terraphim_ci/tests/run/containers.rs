@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::host::World;
 
-const HOW: [&str; 4] = ["--image", "debian-docker", "--network", "none"];
+pub(crate) const HOW: [&str; 4] = ["--image", "debian-docker", "--network", "none"];
 
 /// A host with the repository.
-fn world() -> World {
+pub(crate) fn world() -> World {
     let world = World::new();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/containers/.");
     let copied = Command::new("cp").arg("-a").arg(from).arg(world.repo()).status().unwrap();
@@ -21,7 +21,7 @@ fn world() -> World {
     world
 }
 
-fn job<'a>(report: &'a Value, id: &str) -> &'a Value {
+pub(crate) fn job<'a>(report: &'a Value, id: &str) -> &'a Value {
     let jobs = report["jobs"].as_array().into_iter().flatten();
     jobs.into_iter().find(|job| job["id"] == id).unwrap_or_else(|| panic!("no job {id} in {report:#}"))
 }

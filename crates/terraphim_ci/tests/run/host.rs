@@ -166,6 +166,13 @@ impl World {
         Running { child, lines, seen: String::new() }
     }
 
+    /// The control socket of a VM that runs.
+    pub(crate) fn control_socket(&self, vm: &str) -> PathBuf {
+        let hosts = fs::read_dir(self.path().join("run/tci")).unwrap().flatten();
+        let sockets = hosts.map(|host| host.path().join(vm).join("control-1"));
+        sockets.into_iter().find(|socket| socket.exists()).unwrap_or_else(|| panic!("VM {vm} has no socket"))
+    }
+
     /// The processes that name this world in their arguments.
     pub(crate) fn processes(&self) -> BTreeMap<i32, String> {
         let path: &OsStr = self.path().as_os_str();

@@ -27,8 +27,10 @@ assert(verified(`${head}.${payload}`, signature))
 const forged = Buffer.from(JSON.stringify({ ...claims, sub: 'other' })).toString('base64url')
 assert(!verified(`${head}.${forged}`, signature))
 assert(claims.exp > Date.now() / 1000 && claims.exp - claims.iat <= 300)
-const { sub, aud, repository, environment, event_name, runner_environment } = claims
-console.log(JSON.stringify({ sub, aud, repository, environment, event_name, runner_environment }))
+const { sub, aud, repository, environment, event_name, runner_environment, workflow_ref, job_workflow_ref } = claims
+console.log(JSON.stringify({
+  sub, aud, repository, environment, event_name, runner_environment, workflow_ref, job_workflow_ref,
+}))
 ";
 
 const WORKFLOW: &str = r##"
@@ -46,6 +48,9 @@ jobs:
     runs-on: ubuntu-latest
     steps:
       - run: test -z "$ACTIONS_ID_TOKEN_REQUEST_URL$ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+  called:
+    permissions: {id-token: write}
+    uses: ./.github/workflows/called.yml
   tells:
     runs-on: ubuntu-latest
     env:
@@ -72,6 +77,8 @@ fn a_job_proves_who_it_is_and_no_secret_is_told_or_kept() {
     world.git(&["remote", "add", "origin", "https://github.com/acme/tool.git"]);
     world.write("token.mjs", ASKS);
     world.workflow("ci", WORKFLOW);
+    let prove = "{runs-on: ubuntu-latest, steps: [run: node token.mjs]}";
+    world.workflow("called", &format!("on: workflow_call\njobs: {{too: {prove}}}\n"));
     let secrets = world.write("../secrets.env", &format!("S={SECRET}\n"));
     let (said, report) = world.run(&["--secret-file", secrets.to_str().unwrap()]);
     said.ends(1, &["Say *** twice"]);
@@ -82,11 +89,24 @@ fn a_job_proves_who_it_is_and_no_secret_is_told_or_kept() {
     assert_eq!(conclusion("proves"), "success", "{said:#?}");
     assert_eq!(conclusion("may-not"), "success", "{said:#?}");
     assert_eq!(conclusion("tells"), "failure", "{said:#?}");
+    let claims = |job: &str| {
+        let logs = world.tell(&["runs", "logs", "1", "-j", job]).stdout;
+        let found = logs
+            .lines()
+            .find_map(|line| line.find('{').filter(|_| line.contains("aud")).map(|at| &line[at..]));
+        let found = found.unwrap_or_else(|| panic!("no claims in {logs}"));
+        serde_json::from_str::<Value>(found).unwrap()
+    };
+    // The job of the called workflow is of that file, and of the run of the one that calls it.
+    let called = claims("called.too");
+    let file = |name: &str| format!("acme/tool/.github/workflows/{name}.yml@refs/heads/main");
+    assert_eq!(
+        (&called["workflow_ref"], &called["job_workflow_ref"]),
+        (&file("ci").into(), &file("called").into())
+    );
+    let claims = claims("proves");
+    assert_eq!(claims["workflow_ref"], claims["job_workflow_ref"]);
     let logs = world.tell(&["runs", "logs", "1"]).stdout;
-    let claims =
-        logs.lines().find_map(|line| line.find('{').filter(|_| line.contains("aud")).map(|at| &line[at..]));
-    let claims: Value =
-        serde_json::from_str(claims.unwrap_or_else(|| panic!("no claims in {logs}"))).unwrap();
     assert_eq!(claims["sub"], "repo:acme/tool:environment:prod");
     for (claim, want) in [
         ("aud", "sts.example.org"),
@@ -98,9 +118,14 @@ fn a_job_proves_who_it_is_and_no_secret_is_told_or_kept() {
         assert_eq!(claims[claim], want, "{claim}");
     }
 
-    // The store tells the same as the report: the message, its place, the summary.
+    // The store tells the same as the report: what jobs are for and may do, the message, its place, the summary.
     let stored: Value = serde_json::from_str(&world.tell(&["runs", "show", "1", "--json"]).stdout).unwrap();
-    let job = stored["jobs"].as_array().unwrap().iter().find(|job| job["name"] == "tells").unwrap();
+    let job = |name: &str| stored["jobs"].as_array().unwrap().iter().find(|job| job["name"] == name).unwrap();
+    assert_eq!(job("proves")["environment"]["name"], "prod");
+    assert_eq!(job("proves")["permissions"], serde_json::json!({"id-token": "write"}));
+    let nothing = (&Value::Null, &serde_json::json!({}));
+    assert_eq!((&job("may-not")["environment"], &job("may-not")["permissions"]), nothing);
+    let job = job("tells");
     let warning = &job["annotations"][0];
     assert_eq!((warning["message"].as_str(), warning["title"].as_str()), (Some("bad ***"), Some("of ***")));
     assert_eq!((warning["file"].as_str(), warning["line"].as_u64()), (Some("a.rs"), Some(3)));

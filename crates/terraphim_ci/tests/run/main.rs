@@ -7,7 +7,6 @@ mod fix;
 mod flags;
 mod flow;
 #[path = "../../../terraphim_github_runner/tests/support/git_server.rs"]
-#[expect(dead_code, reason = "what is served is served to other tests")]
 mod git_server;
 mod host;
 mod hostile;
@@ -18,8 +17,10 @@ mod limits;
 mod model_server;
 mod output;
 mod private;
+mod private_images;
 mod records;
 mod refusals;
+mod registry;
 mod signals;
 mod silent;
 mod tree;

@@ -24,6 +24,30 @@ pub struct CalledFile {
     pub text: String,
     /// The commit that its ref was, 40 hexadecimal digits.
     pub commit: String,
+    /// Its ref in full, for instance `refs/tags/v1`, as far as it is known. Records of older programs have none.
+    #[serde(default)]
+    pub reference: String,
+}
+
+/// Where a workflow file is from, as identity tokens say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkflowPlace {
+    /// `owner/repository/.github/workflows/FILE@REF`
+    pub reference: String,
+    /// The commit; empty if it is not known.
+    pub commit: String,
+}
+
+impl CalledFile {
+    /// Where it is from; `name` is its [`called_name`].
+    #[must_use]
+    pub fn place(&self, name: &str) -> WorkflowPlace {
+        let reference = match name.rsplit_once('@') {
+            Some((path, _)) if !self.reference.is_empty() => format!("{path}@{}", self.reference),
+            _ => name.to_owned(),
+        };
+        WorkflowPlace { reference, commit: self.commit.clone() }
+    }
 }
 
 impl ActionReference {
@@ -86,7 +110,8 @@ async fn fetch(store: &ActionStore, name: &str) -> Result<CalledFile, ActionErro
     let reference = ActionReference::of_workflow(name)?;
     tracing::info!("fetching {reference}");
     let at = store.fetch(&reference).await?;
-    Ok(CalledFile { text: store.workflow(&reference, &at).await?, commit: at.commit })
+    let text = store.workflow(&reference, &at).await?;
+    Ok(CalledFile { text, reference: store.full_reference(&reference, &at).await, commit: at.commit })
 }
 
 fn diagnostic(file: &str, uses: &Spanned<String>, error: &ActionError) -> Diagnostic {
@@ -101,6 +126,20 @@ fn diagnostic(file: &str, uses: &Spanned<String>, error: &ActionError) -> Diagno
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_has_the_ref_in_full() {
+        let name = "a/b/.github/workflows/c.yml@v1";
+        let file = |reference: &str| CalledFile {
+            text: String::new(),
+            commit: "c0ffee".to_owned(),
+            reference: reference.to_owned(),
+        };
+        let place = file("refs/tags/v1").place(name);
+        assert_eq!(place.reference, "a/b/.github/workflows/c.yml@refs/tags/v1");
+        assert_eq!(place.commit, "c0ffee");
+        assert_eq!(file("").place(name).reference, name, "of a record of an older program");
+    }
 
     #[test]
     fn a_workflow_is_a_file_of_one_directory() {

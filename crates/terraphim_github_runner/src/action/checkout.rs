@@ -101,8 +101,11 @@ impl ActionStore {
         if !named.is_sound() || !is_sound_ref(&named.reference) {
             return Err(ActionError::Unsound(named.to_string()));
         }
-        let mut tried = Vec::new();
-        for (git, address) in self.places(checkout, &named)? {
+        let (places, mut tried) = self.places(checkout, &named);
+        if places.is_empty() && tried.is_empty() {
+            return Err(ActionError::Offline { uses: checkout.repository.clone() });
+        }
+        for (git, address) in places {
             match look_up(&git, &address, &named.reference).await {
                 Ok(Some(wanted)) => return self.check_out_at(checkout, &git, &address, wanted).await,
                 Ok(None) => {
@@ -116,16 +119,13 @@ impl ActionStore {
         Err(ActionError::NoRepository { uses: checkout.repository.clone(), tried })
     }
 
-    /// Where the repository may be, with a git that may read there.
-    fn places(
-        &self,
-        checkout: &Checkout,
-        named: &ActionReference,
-    ) -> Result<Vec<(Git, String)>, ActionError> {
+    /// Where the repository may be, with a git that may read there; and the directories that do not have it.
+    fn places(&self, checkout: &Checkout, named: &ActionReference) -> (Vec<(Git, String)>, Vec<Tried>) {
+        let (mut places, mut tried) = (Vec::new(), Vec::new());
         if let Some(from) = &checkout.from {
-            return Ok(vec![(self.with_submodules(Git::new()), from.display().to_string())]);
+            places.push((self.with_submodules(Git::new()), from.display().to_string()));
+            return (places, tried);
         }
-        let mut places = Vec::new();
         for source in self.sources() {
             if self.is_offline() && source.is_remote() {
                 continue;
@@ -137,12 +137,13 @@ impl ActionStore {
                 _ => self.git(source),
             };
             let git = self.with_submodules(git);
-            places.extend(source.addresses(named).into_iter().map(|address| (git.clone(), address)));
+            let addresses = source.addresses(named);
+            if addresses.is_empty() {
+                tried.push(source.without(named));
+            }
+            places.extend(addresses.into_iter().map(|address| (git.clone(), address)));
         }
-        if places.is_empty() {
-            return Err(ActionError::Offline { uses: checkout.repository.clone() });
-        }
-        Ok(places)
+        (places, tried)
     }
 
     /// Submodules that are at GitHub come from where actions come from.

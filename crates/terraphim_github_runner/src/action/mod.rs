@@ -23,7 +23,7 @@ mod source;
 mod store;
 mod uses;
 
-pub use called::{CalledFile, fetch_called};
+pub use called::{CalledFile, WorkflowPlace, fetch_called};
 pub use checkout::{CheckedOut, Checkout, Submodules};
 pub use error::{ActionError, Tried};
 pub use git::GitError;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::error::Tried;
 use super::reference::ActionReference;
 
 const GITHUB: &str = "https://github.com";
@@ -33,6 +34,11 @@ impl Source {
                 found.map(|path| path.display().to_string()).into_iter().collect()
             }
         }
+    }
+
+    /// What is said of one that has no address for a repository.
+    pub(super) fn without(&self, action: &ActionReference) -> Tried {
+        Tried { address: self.to_string(), message: format!("there is no {} in it", action.full_name()) }
     }
 
     /// Whether it is asked over a network.

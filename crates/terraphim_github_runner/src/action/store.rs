@@ -186,7 +186,7 @@ impl ActionStore {
         let mut missing = None;
         for source in &self.sources {
             if self.is_offline && source.is_remote() {
-                if let Some(commit) = self.remembered(source, action, repository).await {
+                if let Some((_, commit)) = self.remembered(source, action, repository).await {
                     return Ok(Fetched { repository: repository.to_owned(), commit });
                 }
                 continue;
@@ -194,10 +194,7 @@ impl ActionStore {
             let git = self.git(source);
             let addresses = source.addresses(action);
             if addresses.is_empty() {
-                tried.push(Tried {
-                    address: source.to_string(),
-                    message: format!("there is no {} in it", action.full_name()),
-                });
+                tried.push(source.without(action));
             }
             for address in addresses {
                 let found = match &commit {
@@ -250,13 +247,28 @@ impl ActionStore {
         }
     }
 
-    /// What a source that is not asked now said a ref was, if all of that commit is here.
+    /// The ref of `uses` in full, for instance `refs/tags/v1`. It is what is written where no source was ever asked what it
+    /// is at this commit: a lock file says the commit only.
+    pub async fn full_reference(&self, uses: &ActionReference, at: &Fetched) -> String {
+        let is_full = uses.reference.starts_with("refs/") || is_commit(&uses.reference);
+        for source in self.sources.iter().filter(|_| !is_full) {
+            if let Some((kind, commit)) = self.remembered(source, uses, &at.repository).await
+                && commit == at.commit
+            {
+                return format!("refs/{kind}/{}", uses.reference);
+            }
+        }
+        uses.reference.clone()
+    }
+
+    /// What a source that is not asked now said a ref was, if all of that commit is here: `tags`, `heads` or `refs`, and
+    /// the commit.
     async fn remembered(
         &self,
         source: &Source,
         action: &ActionReference,
         repository: &Path,
-    ) -> Option<String> {
+    ) -> Option<(&'static str, String)> {
         let git = Git::new().at(repository);
         for kind in ["tags", "heads", "refs"] {
             let name = remembered_name(source, kind, &action.reference);
@@ -264,7 +276,7 @@ impl ActionStore {
             let Ok(out) = git.run(args, ASK_LIMIT).await else { continue };
             let commit = String::from_utf8_lossy(&out).trim().to_owned();
             if has(repository, &commit).await {
-                return Some(commit);
+                return Some((kind, commit));
             }
         }
         None

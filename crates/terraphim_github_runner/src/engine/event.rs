@@ -208,6 +208,12 @@ pub enum RunEvent {
         name: String,
         /// The VM it runs in.
         vm_id: String,
+        /// The environment that it is for, masked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        environment: Option<String>,
+        /// `permissions`, without the scopes in which it may do nothing; absent if neither the job nor the workflow says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        permissions: Option<IndexMap<&'static str, &'static str>>,
         /// When.
         at: DateTime<Utc>,
     },
@@ -341,6 +347,9 @@ pub enum RunEvent {
         conclusion: Conclusion,
         /// Its outputs.
         outputs: IndexMap<String, String>,
+        /// The address of its environment, which the steps may have given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        environment_url: Option<String>,
         /// How long it took.
         #[serde(rename = "duration_ms", serialize_with = "millis")]
         duration: Duration,

@@ -15,7 +15,7 @@ use super::clock::Timing;
 use super::groups::Groups;
 use super::layout::Layout;
 use super::services::JobServices;
-use crate::action::ActionStore;
+use crate::action::{ActionStore, WorkflowPlace};
 use crate::models::RepositoryInfo;
 
 /// What a run is given beside its plan. [`RunInputs::new`] fills in what has a sensible default.
@@ -69,6 +69,8 @@ pub struct RunInputs {
     pub services: Option<Arc<dyn JobServices>>,
     /// Where the actions of other repositories come from; without it there are none.
     pub actions: Option<Arc<ActionStore>>,
+    /// Where the called workflows of other repositories are from, by the names that the plan has of their files.
+    pub called: IndexMap<String, WorkflowPlace>,
     /// Run `actions/checkout` itself instead of answering it.
     pub real_checkout: bool,
     /// The repository on this host, for checkouts of its other commits; without it they come from where actions come
@@ -112,6 +114,7 @@ impl RunInputs {
             vm_types: VmTypes::default(),
             services: None,
             actions: None,
+            called: IndexMap::new(),
             real_checkout: false,
             repository_directory: None,
             layout: Layout::default(),

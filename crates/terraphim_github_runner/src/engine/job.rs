@@ -182,6 +182,8 @@ impl Job {
             job: self.ready.key.clone(),
             name: self.name(),
             vm_id: self.place.session().vm_id.clone(),
+            environment: self.ready.environment.as_ref().map(|it| self.masks.mask(&it.name)),
+            permissions: environment::permissions(&self.planned),
             at: self.started_at,
         };
         self.shared.observe(&event).await;
@@ -463,6 +465,7 @@ impl Job {
             outcome: report.outcome,
             conclusion: report.conclusion,
             outputs: report.outputs.clone(),
+            environment_url: report.environment.as_ref().and_then(|it| it.url.clone()),
             duration: report.duration,
             at: Utc::now(),
         };

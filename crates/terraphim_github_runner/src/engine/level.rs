@@ -147,4 +147,20 @@ impl Holder {
     pub(super) fn new(condition: Condition, contexts: Object, limit: Option<Duration>) -> Holder {
         Holder { condition, contexts, limit, deadline: limit.map(|limit| Instant::now() + limit) }
     }
+
+    /// How long it may go on.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.rest() == Some(Duration::ZERO)
+    }
+
+    /// What is said when its time is over.
+    pub(super) fn too_long(&self) -> String {
+        let limit = self.limit.map_or_else(|| "its time".to_owned(), |limit| format!("{limit:?}"));
+        format!("The step ran longer than its limit of {limit} and was stopped.")
+    }
 }

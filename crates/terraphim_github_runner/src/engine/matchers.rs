@@ -10,8 +10,8 @@ use super::container::JobContainer;
 use super::event::{Annotation, AnnotationLevel};
 use super::job::Job;
 use super::place::Place;
-use super::script::Nowhere;
 use super::shared::Shared;
+use super::tool::Nowhere;
 use crate::workflow::ProcessSpec;
 
 /// Reading a small file takes milliseconds; a guest on a busy machine may take longer.

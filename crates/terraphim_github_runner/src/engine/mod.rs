@@ -54,6 +54,7 @@ mod shared;
 mod shell;
 mod step;
 mod supported;
+mod tool;
 
 pub use clock::Timing;
 pub use error::{EngineError, InvalidWorkflow};

@@ -50,6 +50,8 @@ pub struct Command {
 pub struct PlannedJob {
     /// Its id in the file.
     pub id: Arc<str>,
+    /// The file that it is written in: an index into [`Plan::files`].
+    pub file: usize,
     /// `name`, or the id.
     pub name: Template,
     /// The jobs it needs, as indices into [`Plan::jobs`].

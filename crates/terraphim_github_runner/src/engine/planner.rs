@@ -78,6 +78,7 @@ fn plan_job(top: &Plan, jobs: &IndexMap<String, Job>, defaults: Option<&Template
     let place = |need: &str| jobs.keys().position(|id| id.eq_ignore_ascii_case(need));
     PlannedJob {
         id: Arc::from(&**job.id),
+        file: job.file,
         name: job.name.clone(),
         // A need without a job is an error of the parser.
         needs: job.needs.iter().filter_map(|need| place(need)).collect(),
@@ -186,6 +187,7 @@ pub fn plan_commands(workflow: &ParsedWorkflow) -> Result<Plan, WorkflowProblem>
     });
     let job = PlannedJob {
         id: Arc::from("workflow"),
+        file: 0,
         name: Template::text(&workflow.name),
         needs: Vec::new(),
         condition: succeeded(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use terraphim_actions::diagnostic::Diagnostic;
 use terraphim_actions::expr::Scope;
 
-use super::container::refusals;
+use super::container::{problems as container_problems, refusals};
 use super::error::{EngineError, InvalidWorkflow};
 use super::expand::{self, ExpandError};
 use super::functions::JobFunctions;
@@ -39,7 +39,10 @@ pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
             Err(_) => {}
         }
     }
-    diagnostics.extend(possible_jobs(shared).flat_map(|job| refusals(shared, job)));
+    for job in possible_jobs(shared) {
+        diagnostics.extend(refusals(shared, job));
+        diagnostics.extend(container_problems(shared, job));
+    }
     if !diagnostics.is_empty() {
         return Err(InvalidWorkflow { diagnostics }.into());
     }

@@ -21,10 +21,9 @@ use super::output::{Requests, StepOutput};
 use super::services::Consumer;
 use super::shell::Shell;
 use super::step::{Frame, WorkEnd};
+use super::tool::Nowhere;
 use crate::error::Result;
-use crate::workflow::{
-    Exit, FileToWrite, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile, StopReason, Stream,
-};
+use crate::workflow::{Exit, FileToWrite, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile, StopReason};
 
 /// A script with everything evaluated.
 pub(super) struct ScriptRun {
@@ -267,26 +266,6 @@ impl Job {
         WorkEnd { outcome, exit_code, outputs, state, annotations: requests.annotations, summary }
     }
 
-    /// Runs a tool of the engine in the guest: how it ended, and what it said.
-    pub(super) async fn run_tool(
-        &mut self,
-        spec: &ProcessSpec,
-        holder: &Holder,
-    ) -> Result<(Conclusion, String)> {
-        let mut said = Said::default();
-        let (result, why) = self.watch(spec, &mut said, holder).await;
-        if let Some(why) = why {
-            self.interrupt(why).await;
-        }
-        let outcome = result?;
-        let conclusion = match outcome.stopped {
-            Some(StopReason::Cancelled) => Conclusion::Cancelled,
-            None if outcome.exit.is_success() => Conclusion::Success,
-            _ => Conclusion::Failure,
-        };
-        Ok((conclusion, String::from_utf8_lossy(&said.0).trim().to_owned()))
-    }
-
     /// Whether the guest has bash.
     async fn has_bash(&mut self) -> Result<bool> {
         if let Some(known) = self.place.has_bash.get() {
@@ -294,16 +273,13 @@ impl Job {
         }
         let argv = ["sh", "-c", "command -v bash"].map(str::to_owned).to_vec();
         let spec = self.spec(argv, &IndexMap::new(), "/".to_owned(), None);
-        let (result, why) = self.watch(&spec, &mut Nowhere, &Holder::nobody()).await;
-        if let Some(why) = why {
-            self.interrupt(why).await;
-        }
-        let outcome = result?;
-        if outcome.stopped.is_none() {
+        let (ended, _) = self.run_tool(&spec, &mut Nowhere, &Holder::nobody()).await?;
+        let has_bash = ended == Conclusion::Success;
+        if ended != Conclusion::Cancelled {
             // Another job may have asked at the same time; the answer is the same.
-            let _ = self.place.has_bash.set(outcome.is_success());
+            let _ = self.place.has_bash.set(has_bash);
         }
-        Ok(outcome.is_success())
+        Ok(has_bash)
     }
 }
 
@@ -318,11 +294,7 @@ async fn tell(
     let (mut conclusion, code) = match (outcome.stopped, outcome.exit) {
         (Some(StopReason::Cancelled), exit) => (Conclusion::Cancelled, exit.shell_code()),
         (Some(StopReason::Timeout), exit) => {
-            let limit =
-                frame.holder.limit.map_or_else(|| "its time".to_owned(), |limit| format!("{limit:?}"));
-            output
-                .annotate(error(format!("The step ran longer than its limit of {limit} and was stopped.")))
-                .await;
+            output.annotate(error(frame.holder.too_long())).await;
             (Conclusion::Failure, exit.shell_code())
         }
         (None, Exit::Code(0)) => (Conclusion::Success, 0),
@@ -343,32 +315,6 @@ async fn tell(
         conclusion = Conclusion::Failure;
     }
     (conclusion, Some(code), requests, written)
-}
-
-/// The beginning of what a tool wrote.
-#[derive(Default)]
-struct Said(Vec<u8>);
-
-/// More of what a tool says is of no use to anybody.
-const MAX_SAID: usize = 64 * 1024;
-
-#[async_trait::async_trait]
-impl OutputSink for Said {
-    async fn write(&mut self, _stream: Stream, bytes: bytes::Bytes) -> Result<()> {
-        let room = MAX_SAID.saturating_sub(self.0.len()).min(bytes.len());
-        self.0.extend_from_slice(&bytes[..room]);
-        Ok(())
-    }
-}
-
-/// Output that nobody needs.
-pub(super) struct Nowhere;
-
-#[async_trait::async_trait]
-impl OutputSink for Nowhere {
-    async fn write(&mut self, _stream: Stream, _bytes: bytes::Bytes) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// GitHub: a `working-directory` is below the workspace unless it is absolute.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::event::JobKey;
 use super::inputs::Secret;
 use super::job::Job;
+use crate::action::WorkflowPlace;
 use crate::error::{GitHubRunnerError, Result};
 
 /// The name of the VM's loopback interface under which a job's processes are to reach its services. Containers know it as
@@ -45,6 +46,9 @@ pub struct JobIdentity {
     pub vm_id: String,
     /// The texts of the context `github`, by name in lower case; without `token`.
     pub github: IndexMap<String, String>,
+    /// The workflow file that the job is written in. That of the workflow which was started, by way of others or not, is
+    /// in `github`.
+    pub workflow: WorkflowPlace,
     /// The repository's default branch, if it is known.
     pub default_branch: Option<String>,
     /// The name of the environment that the job is for.
@@ -141,11 +145,34 @@ impl Job {
             job: self.ready.key.clone(),
             vm_id: self.place.session().vm_id.clone(),
             github: self.github.iter().filter_map(text).collect(),
+            workflow: self.workflow_place(),
             default_branch: inputs.repository.default_branch.clone(),
             environment: self.ready.environment.as_ref().map(|environment| environment.name.clone()),
             is_from_outside,
             may_request_id_token: self.planned.may_request_id_token && !is_from_outside,
         }
+    }
+}
+
+impl Job {
+    /// The workflow file that the job is written in. GitHub: docs "OpenID Connect reference", `job_workflow_ref`.
+    fn workflow_place(&self) -> WorkflowPlace {
+        let inputs = &self.shared.inputs;
+        let known = |name: &str| self.github.get(name).map(|value| value.to_text().into_owned());
+        let commit = known("workflow_sha").unwrap_or_default();
+        let name = self.shared.plan.files.get(self.planned.file).filter(|_| self.planned.file > 0);
+        let reference = match name {
+            None => known("workflow_ref").unwrap_or_default(),
+            Some(name) => match (inputs.called.get(&**name), name.strip_prefix("./")) {
+                (Some(place), _) => return place.clone(),
+                (None, Some(path)) => format!("{}/{path}@{}", inputs.repository.full_name, inputs.git_ref),
+                // Nobody said which commit it is of, and nothing is made up.
+                (None, None) => {
+                    return WorkflowPlace { reference: name.to_string(), commit: String::new() };
+                }
+            },
+        };
+        WorkflowPlace { reference, commit }
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) struct Frame {
 impl Frame {
     /// How long its process may take.
     pub(super) fn limit(&self) -> Option<Duration> {
-        self.holder.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.holder.rest()
     }
 }
 

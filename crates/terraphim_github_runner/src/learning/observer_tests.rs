@@ -97,6 +97,7 @@ async fn end(observer: &LearningObserver, outcome: Conclusion, conclusion: RunCo
             outcome,
             conclusion: outcome,
             outputs,
+            environment_url: None,
             duration,
             at: at(),
         })

@@ -99,12 +99,18 @@ impl StoreObserver {
                 let key = phase_key(*phase);
                 self.end_step(&key, *number, None, (*outcome, *outcome), Some(*exit_code), *at).await
             }
-            RunEvent::JobStarted { job, name, vm_id, at } => {
-                self.start_job(job, name, Some(vm_id.clone()), *at).await
+            RunEvent::JobStarted { job, name, vm_id, environment, permissions, at } => {
+                let start = JobStart {
+                    vm_id: Some(vm_id.clone()),
+                    environment: environment.clone(),
+                    permissions: permissions.as_ref().map(|it| serde_json::json!(it)),
+                    ..job_start(job, name, *at)
+                };
+                self.start_job(job, start).await
             }
             RunEvent::JobSkipped { job, name, conclusion, at } => {
-                self.start_job(job, name, None, *at).await?;
-                self.end_job(job, (*conclusion, *conclusion), serde_json::Map::new(), *at).await
+                self.start_job(job, job_start(job, name, *at)).await?;
+                self.end_job(job, job_end((*conclusion, *conclusion), *at)).await
             }
             RunEvent::StepStarted { job, name, number, background, at, .. } => {
                 self.start_step(job, *number, name, *background, *at).await
@@ -121,10 +127,13 @@ impl StoreObserver {
             RunEvent::StepFinished { job, name, number, outcome, conclusion, exit_code, at, .. } => {
                 self.end_step(job, *number, Some(name), (*outcome, *conclusion), *exit_code, *at).await
             }
-            RunEvent::JobFinished { job, outcome, conclusion, outputs, at, .. } => {
-                let outputs =
-                    outputs.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-                self.end_job(job, (*outcome, *conclusion), outputs, *at).await
+            RunEvent::JobFinished { job, outcome, conclusion, outputs, environment_url, at, .. } => {
+                let end = JobEnd {
+                    outputs: serde_json::json!(outputs),
+                    environment_url: environment_url.clone(),
+                    ..job_end((*outcome, *conclusion), *at)
+                };
+                self.end_job(job, end).await
             }
             RunEvent::RunFinished { conclusion, message, at, .. } => {
                 self.end_commands(*at).await?;
@@ -146,50 +155,26 @@ impl StoreObserver {
         self.store.end_run(self.run, &RunEnd { conclusion, error, at_ms: at.timestamp_millis() }).await
     }
 
-    async fn start_job(
-        &self,
-        key: &JobKey,
-        name: &str,
-        vm_id: Option<String>,
-        at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    /// The number of `start` is given here.
+    async fn start_job(&self, key: &JobKey, start: JobStart) -> Result<(), StoreError> {
         let number = {
             let mut jobs = self.lock_jobs();
             jobs.count += 1;
             jobs.count
         };
         let log = LogWriter::open(&self.files.log(number))?;
-        let job = JobStart {
-            number,
-            key: key.to_string(),
-            name: name.to_owned(),
-            vm_id,
-            at_ms: at.timestamp_millis(),
-        };
-        self.store.start_job(self.run, &job).await?;
+        self.store.start_job(self.run, &JobStart { number, ..start }).await?;
         let job = Job { number, log, annotations: 0, open_steps: BTreeMap::new(), has_failure: false };
         self.lock_jobs().by_key.insert(key.clone(), Arc::new(tokio::sync::Mutex::new(job)));
         Ok(())
     }
 
-    async fn end_job(
-        &self,
-        key: &JobKey,
-        (outcome, conclusion): (Conclusion, Conclusion),
-        outputs: serde_json::Map<String, serde_json::Value>,
-        at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    /// The number of `end` is that of the job.
+    async fn end_job(&self, key: &JobKey, end: JobEnd) -> Result<(), StoreError> {
         let Some(job) = self.lock_jobs().by_key.remove(key) else { return Ok(()) };
         let mut job = job.lock().await;
         job.log.sync().await?;
-        let end = JobEnd {
-            number: job.number,
-            outcome: outcome.into(),
-            conclusion: conclusion.into(),
-            outputs: outputs.into(),
-            at_ms: at.timestamp_millis(),
-        };
-        self.store.end_job(self.run, &end).await
+        self.store.end_job(self.run, &JobEnd { number: job.number, ..end }).await
     }
 
     async fn start_step(
@@ -319,7 +304,8 @@ impl StoreObserver {
         if open.as_ref() != Some(&key) {
             self.end_commands(at).await?;
             let vm_id = self.lock_jobs().vm_id.clone();
-            self.start_job(&key, &key.to_string(), vm_id, at).await?;
+            let start = JobStart { vm_id, ..job_start(&key, &key.to_string(), at) };
+            self.start_job(&key, start).await?;
             self.lock_jobs().commands = Some(key.clone());
         }
         Ok(key)
@@ -329,7 +315,7 @@ impl StoreObserver {
         let Some(key) = self.lock_jobs().commands.take() else { return Ok(()) };
         let Some(job) = self.job(&key) else { return Ok(()) };
         let conclusion = if job.lock().await.has_failure { Conclusion::Failure } else { Conclusion::Success };
-        self.end_job(&key, (conclusion, conclusion), serde_json::Map::new(), at).await
+        self.end_job(&key, job_end((conclusion, conclusion), at)).await
     }
 
     fn job(&self, key: &JobKey) -> Option<Arc<tokio::sync::Mutex<Job>>> {
@@ -354,6 +340,31 @@ impl RunObserver for StoreObserver {
             // A permit is kept for a waiter that comes later.
             self.failed.notify_one();
         }
+    }
+}
+
+/// A job that starts, without what only jobs of a workflow have.
+fn job_start(key: &JobKey, name: &str, at: DateTime<Utc>) -> JobStart {
+    JobStart {
+        number: 0,
+        key: key.to_string(),
+        name: name.to_owned(),
+        vm_id: None,
+        environment: None,
+        permissions: None,
+        at_ms: at.timestamp_millis(),
+    }
+}
+
+/// A job that ended and gave nothing.
+fn job_end((outcome, conclusion): (Conclusion, Conclusion), at: DateTime<Utc>) -> JobEnd {
+    JobEnd {
+        number: 0,
+        outcome: outcome.into(),
+        conclusion: conclusion.into(),
+        outputs: serde_json::json!({}),
+        environment_url: None,
+        at_ms: at.timestamp_millis(),
     }
 }
 

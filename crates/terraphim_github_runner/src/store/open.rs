@@ -196,6 +196,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::store::{RunId, RunStore};
 
     fn with_one_more() -> Migrator {
         let mut all: Vec<Migration> = MIGRATIONS.iter().cloned().collect();
@@ -224,6 +225,34 @@ mod tests {
             assert!(matches!(result, Err(StoreError::Newer { version: 9999, .. })), "{result:?}");
         }
         assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn what_older_programs_recorded_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(dir.path());
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let pool = connect(options, &path).await.unwrap();
+        MIGRATIONS.run_to(2, &pool).await.unwrap();
+        for statement in [
+            "INSERT INTO runs (workflow_name, workflow_path, repository, event, git_ref, sha, run_number, attempt, owner_pid, \
+             owner_start_time, owner_boot_id, request, created_at_ms, conclusion) \
+             VALUES ('CI', 'ci.yml', 'me/it', 'push', '', '', 1, 1, 1, 1, '', '{}', 1, 'success')",
+            "INSERT INTO jobs (run_id, number, key, name, outputs, started_at_ms) \
+             VALUES (1, 1, 'build', 'Build', '{\"a\":\"b\"}', 1)",
+        ] {
+            sqlx::query(statement).execute(&pool).await.unwrap();
+        }
+        pool.close().await;
+
+        let store = RunStore::open_to_read(dir.path()).await.unwrap().unwrap();
+        let jobs = store.detail(RunId(1)).await.unwrap().jobs;
+        assert_eq!(
+            (jobs[0].key.as_str(), &jobs[0].environment, &jobs[0].permissions),
+            ("build", &None, &None)
+        );
+        assert_eq!(jobs[0].outputs, serde_json::json!({"a": "b"}));
+        assert!(dir.path().join("runs.db.before-3").exists(), "a copy of what was");
     }
 
     #[tokio::test]

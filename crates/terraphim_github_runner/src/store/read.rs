@@ -1,6 +1,6 @@
 //! Everything that reads rows.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::{Row as _, sqlite::SqliteRow};
 use terraphim_vm::ProcessId;
 
@@ -8,6 +8,7 @@ use super::{
     AnnotationRecord, JobRecord, RunDetail, RunId, RunRecord, RunStore, StepRecord, StoredConclusion,
     error::{QueryContext as _, StoreError},
 };
+use crate::engine::EnvironmentReport;
 
 macro_rules! select_runs {
     ($rest:literal) => {
@@ -105,8 +106,8 @@ impl RunStore {
 
     async fn jobs(&self, run: RunId) -> Result<Vec<JobRecord>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number, key, name, outcome, conclusion, vm_id, outputs, started_at_ms, finished_at_ms FROM jobs \
-             WHERE run_id = $1 ORDER BY number",
+            "SELECT number, key, name, outcome, conclusion, vm_id, outputs, environment, environment_url, permissions, \
+             started_at_ms, finished_at_ms FROM jobs WHERE run_id = $1 ORDER BY number",
         )
         .bind(run.0)
         .fetch_all(&self.pool)
@@ -173,6 +174,8 @@ fn run_of(row: &SqliteRow) -> Result<RunRecord, sqlx::Error> {
 
 fn job_of(row: &SqliteRow) -> Result<JobRecord, StoreError> {
     let operation = "read the jobs of a run";
+    let name: Option<String> = row.try_get("environment").query(operation)?;
+    let url = row.try_get("environment_url").query(operation)?;
     Ok(JobRecord {
         number: row.try_get("number").query(operation)?,
         key: row.try_get("key").query(operation)?,
@@ -180,7 +183,10 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord, StoreError> {
         outcome: conclusion_of(row, "outcome").query(operation)?,
         conclusion: conclusion_of(row, "conclusion").query(operation)?,
         vm_id: row.try_get("vm_id").query(operation)?,
-        outputs: outputs_of(row)?,
+        outputs: json_of(row, "outputs", "the outputs of a job")?
+            .unwrap_or_else(|| Value::Object(Map::new())),
+        environment: name.map(|name| EnvironmentReport { name, url }),
+        permissions: json_of(row, "permissions", "the permissions of a job")?,
         started_at_ms: row.try_get("started_at_ms").query(operation)?,
         finished_at_ms: row.try_get("finished_at_ms").query(operation)?,
         steps: Vec::new(),
@@ -223,8 +229,9 @@ fn conclusion_of(row: &SqliteRow, column: &str) -> Result<Option<StoredConclusio
     Ok(row.try_get::<Option<String>, _>(column)?.map(|word| StoredConclusion::from_word(&word)))
 }
 
-fn outputs_of(row: &SqliteRow) -> Result<Value, StoreError> {
-    let text: Option<String> = row.try_get("outputs").query("read the outputs of a job")?;
-    let Some(text) = text else { return Ok(Value::Object(serde_json::Map::new())) };
-    serde_json::from_str(&text).map_err(|source| StoreError::Decode { what: "the outputs of a job", source })
+fn json_of(row: &SqliteRow, column: &str, what: &'static str) -> Result<Option<Value>, StoreError> {
+    let text: Option<String> = row.try_get(column).query("read the jobs of a run")?;
+    let read =
+        |text: String| serde_json::from_str(&text).map_err(|source| StoreError::Decode { what, source });
+    text.map(read).transpose()
 }

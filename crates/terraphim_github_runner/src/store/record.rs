@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use terraphim_vm::ProcessId;
 
-use crate::engine::{Conclusion, RunConclusion};
+use crate::engine::{Conclusion, EnvironmentReport, RunConclusion};
 
 /// The number of a run: 1, 2, 3 in the order of creation, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -178,6 +178,10 @@ pub struct JobRecord {
     pub vm_id: Option<String>,
     /// Its outputs.
     pub outputs: Value,
+    /// The environment that it is for.
+    pub environment: Option<EnvironmentReport>,
+    /// `permissions`, by scope, without those in which it may do nothing; absent if its workflow does not say.
+    pub permissions: Option<Value>,
     /// When it started, in milliseconds since 1970.
     pub started_at_ms: i64,
     /// When it ended.

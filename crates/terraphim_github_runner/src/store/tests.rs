@@ -42,7 +42,14 @@ async fn store_with_run(data: &Path, owner: &ProcessId) -> (RunStore, RunId) {
 }
 
 fn job_started(key: &JobKey) -> RunEvent {
-    RunEvent::JobStarted { job: key.clone(), name: "Build".into(), vm_id: "vm1".into(), at: time(1_000) }
+    RunEvent::JobStarted {
+        job: key.clone(),
+        name: "Build".into(),
+        vm_id: "vm1".into(),
+        environment: Some("prod".into()),
+        permissions: Some(IndexMap::from([("contents", "read")])),
+        at: time(1_000),
+    }
 }
 
 fn step_started(key: &JobKey, number: usize) -> RunEvent {
@@ -95,6 +102,7 @@ async fn a_run_is_recorded_with_jobs_steps_annotations_and_log_offsets() {
             outcome: Conclusion::Success,
             conclusion: Conclusion::Success,
             outputs,
+            environment_url: Some("https://prod.example".into()),
             duration: Duration::from_millis(400),
             at: time(1_400),
         },
@@ -115,6 +123,9 @@ async fn a_run_is_recorded_with_jobs_steps_annotations_and_log_offsets() {
     let [job] = detail.jobs.as_slice() else { panic!("{detail:?}") };
     assert_eq!((job.key.as_str(), job.vm_id.as_deref()), ("build.1", Some("vm1")));
     assert_eq!(job.outputs, serde_json::json!({"version": "1.2"}));
+    let environment = serde_json::json!(job.environment);
+    assert_eq!(environment, serde_json::json!({"name": "prod", "url": "https://prod.example"}));
+    assert_eq!(job.permissions, Some(serde_json::json!({"contents": "read"})));
     assert_eq!((job.annotations[0].message.as_str(), job.annotations[0].line), ("odd", Some(3)));
     let [first, second] = job.steps.as_slice() else { panic!("{job:?}") };
     assert_eq!(

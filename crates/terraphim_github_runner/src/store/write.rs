@@ -20,6 +20,10 @@ pub struct JobStart {
     pub name: String,
     /// The VM it runs in.
     pub vm_id: Option<String>,
+    /// The environment that it is for.
+    pub environment: Option<String>,
+    /// What it may do, by scope; absent if its workflow does not say.
+    pub permissions: Option<serde_json::Value>,
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -35,6 +39,8 @@ pub struct JobEnd {
     pub conclusion: StoredConclusion,
     /// Its outputs.
     pub outputs: serde_json::Value,
+    /// The address of its environment.
+    pub environment_url: Option<String>,
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -129,13 +135,16 @@ impl RunStore {
     /// The database refuses.
     pub async fn start_job(&self, run: RunId, job: &JobStart) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO jobs (run_id, number, key, name, vm_id, started_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO jobs (run_id, number, key, name, vm_id, environment, permissions, started_at_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(run.0)
         .bind(job.number)
         .bind(&job.key)
         .bind(&job.name)
         .bind(&job.vm_id)
+        .bind(&job.environment)
+        .bind(job.permissions.as_ref().map(serde_json::Value::to_string))
         .bind(job.at_ms)
         .execute(&self.pool)
         .await
@@ -149,12 +158,13 @@ impl RunStore {
     /// The database refuses.
     pub async fn end_job(&self, run: RunId, job: &JobEnd) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE jobs SET outcome = $1, conclusion = $2, outputs = $3, finished_at_ms = $4 \
-             WHERE run_id = $5 AND number = $6",
+            "UPDATE jobs SET outcome = $1, conclusion = $2, outputs = $3, environment_url = $4, finished_at_ms = $5 \
+             WHERE run_id = $6 AND number = $7",
         )
         .bind(job.outcome.name())
         .bind(job.conclusion.name())
         .bind(job.outputs.to_string())
+        .bind(&job.environment_url)
         .bind(job.at_ms)
         .bind(run.0)
         .bind(job.number)

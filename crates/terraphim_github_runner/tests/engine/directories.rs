@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use terraphim_actions::diagnostic::Diagnostic;
 use terraphim_actions::workflow::{Loader, Options, Workflow};
-use terraphim_github_runner::action::{ActionStore, fetch_called};
+use terraphim_github_runner::action::{ActionStore, WorkflowPlace, fetch_called};
 use terraphim_github_runner::engine::{
     EngineError, EnvironmentSettings, InvalidWorkflow, Isolation, Secret, plan_workflow,
 };
@@ -91,9 +91,12 @@ async fn check(directory: &Path) -> Vec<String> {
     let _server = if repositories.is_dir() { Some(world.serve(&repositories).await) } else { None };
     apply(how, &mut world);
     let store = world.inputs.actions.clone();
-    let plan = load(directory, &text, store.as_deref()).await;
-    let plan = plan.map_err(|diagnostics| InvalidWorkflow { diagnostics });
-    let result = match plan.and_then(|workflow| plan_workflow(&workflow)) {
+    let read = load(directory, &text, store.as_deref()).await;
+    let plan = read.map_err(|diagnostics| InvalidWorkflow { diagnostics }).and_then(|(workflow, called)| {
+        world.inputs.called = called;
+        plan_workflow(&workflow)
+    });
+    let result = match plan {
         Ok(plan) => world.run_plan(plan).await,
         Err(error) => Err(EngineError::from(error)),
     };
@@ -137,12 +140,12 @@ async fn check(directory: &Path) -> Vec<String> {
     problems
 }
 
-/// The workflow with those that it calls, as far as they are there.
-async fn load(
+/// The workflow with those that it calls, as far as they are there, and where those of other repositories are from.
+pub(crate) async fn load(
     directory: &Path,
     text: &str,
     store: Option<&ActionStore>,
-) -> Result<Workflow, Vec<Diagnostic>> {
+) -> Result<(Workflow, IndexMap<String, WorkflowPlace>), Vec<Diagnostic>> {
     let mut loader = Loader::default();
     let mut files = vec![("workflow.yml".to_owned(), text.to_owned())];
     for file in std::fs::read_dir(directory.join("called")).into_iter().flatten() {
@@ -157,10 +160,11 @@ async fn load(
         None => IndexMap::new(),
     };
     if is_alone && remote.is_empty() {
-        return Workflow::parse(text, "workflow.yml");
+        return Ok((Workflow::parse(text, "workflow.yml")?, IndexMap::new()));
     }
     remote.iter().for_each(|(name, file)| loader.add(name, &file.text));
-    Workflow::load(text, "workflow.yml", &loader, &Options::default())
+    let workflow = Workflow::load(text, "workflow.yml", &loader, &Options::default())?;
+    Ok((workflow, remote.iter().map(|(name, file)| (name.clone(), file.place(name))).collect()))
 }
 
 fn apply(how: How, world: &mut World) {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may end so, and its helpers are part of it")]
 
 mod cancel;
+mod containers;
 mod directories;
 mod flow;
 #[path = "../support/git_server.rs"]

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use terraphim_github_runner::action::{
-    ActionError, ActionReference, ActionStore, LOCK_FILE, Lock, Manifest, Source,
+    ActionError, ActionReference, ActionStore, Checkout, Fetched, LOCK_FILE, Lock, Manifest, Source,
+    Submodules,
 };
 use terraphim_github_runner::engine::Secret;
 
@@ -68,6 +69,25 @@ async fn a_ref_is_a_tag_a_branch_or_a_commit() {
         (served.first.as_str(), &served.first),
     ] {
         assert_eq!(&served.commit(&format!("acme/tool@{reference}")).await.unwrap(), want, "{reference}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ref_is_known_in_full_by_those_who_were_told() {
+    let served = Served::new(Habits::default()).await;
+    let store = served.store();
+    for (reference, want) in [
+        ("v1", "refs/tags/v1"),
+        ("feature/x", "refs/heads/feature/x"),
+        ("refs/heads/main", "refs/heads/main"),
+        (served.first.as_str(), served.first.as_str()),
+    ] {
+        let action = action(&format!("acme/tool@{reference}"));
+        let fetched = store.fetch(&action).await.unwrap();
+        assert_eq!(store.full_reference(&action, &fetched).await, want);
+        // A commit that the ref was not when it was asked for.
+        let other = Fetched { commit: "0".repeat(40), ..fetched };
+        assert_eq!(store.full_reference(&action, &other).await, reference);
     }
 }
 
@@ -199,6 +219,20 @@ async fn a_directory_is_a_source_too() {
     let store = served.store().with_sources(vec![mirror]).offline(true);
     assert_eq!(store.fetch(&action("acme/tool@main")).await.unwrap().commit, served.second);
     let error = store.fetch(&action("acme/none@main")).await.unwrap_err();
+    assert!(error.to_string().contains("there is no acme/none in it"), "{error}");
+    let none = Checkout {
+        repository: "acme/none".to_owned(),
+        from: None,
+        reference: String::new(),
+        depth: 1,
+        tags: false,
+        submodules: Submodules::None,
+        sparse: Vec::new(),
+        cone: true,
+        token: Secret::default(),
+        origin: "https://github.com/acme/none".to_owned(),
+    };
+    let error = store.offline(false).check_out(&none).await.unwrap_err();
     assert!(error.to_string().contains("there is no acme/none in it"), "{error}");
     assert_eq!(served.server.count(), 0);
 }

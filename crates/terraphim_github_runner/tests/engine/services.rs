@@ -4,9 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
-use terraphim_github_runner::engine::{JobAccess, JobIdentity, JobServices, RunConclusion, Secret};
+use terraphim_github_runner::action::ActionReference;
+use terraphim_github_runner::engine::{
+    JobAccess, JobIdentity, JobServices, RunConclusion, Secret, plan_workflow,
+};
 use terraphim_github_runner::{GitHubRunnerError, Result};
 
+use crate::directories::load;
 use crate::world::World;
 
 /// Notes who asked and what was closed.
@@ -119,4 +123,54 @@ async fn actions_get_the_runtime_token_and_the_steps_in_them_do_not() {
     assert_eq!(report.conclusion, RunConclusion::Success, "{}", world.recorder.everything());
     let output = world.recorder.output();
     assert!(output.contains("a-runtime-token\n") && output.contains("none in the step\n"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_of_the_workflow_that_it_is_written_in_and_of_the_one_that_was_started() {
+    const JOB: &str = "{runs-on: linux, steps: [run: 'true']}";
+    let mut world = World::new();
+    let services = Arc::new(Noting::default());
+    world.inputs.services = Some(Arc::clone(&services) as _);
+    let directory = world.directory.path().join("behaviour");
+    let write = |path: &str, text: String| {
+        let path = directory.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let far = "repositories/acme/flows/v1/.github/workflows";
+    write("called/near.yml", format!("on: workflow_call\njobs: {{one: {JOB}}}\n"));
+    write(
+        &format!("{far}/far.yml"),
+        format!("on: workflow_call\njobs: {{one: {JOB}, deep: {{uses: ./.github/workflows/deep.yml}}}}\n"),
+    );
+    write(&format!("{far}/deep.yml"), format!("on: workflow_call\njobs: {{one: {JOB}}}\n"));
+    let _server = world.serve(&directory.join("repositories")).await;
+    let store = world.inputs.actions.clone().unwrap();
+    let commit = store.fetch(&"acme/flows@v1".parse::<ActionReference>().unwrap()).await.unwrap().commit;
+    let text = format!(
+        "on: push\npermissions: {{id-token: write}}\njobs:\n  own: {JOB}\n  near: {{uses: ./.github/workflows/near.yml}}\n  \
+         far: {{uses: acme/flows/.github/workflows/far.yml@v1}}\n"
+    );
+    let (workflow, called) = load(&directory, &text, Some(&store)).await.unwrap();
+    world.inputs.called = called;
+    let report = world.run_plan(plan_workflow(&workflow).unwrap()).await.unwrap();
+    assert_eq!(report.conclusion, RunConclusion::Success, "{}", world.recorder.everything());
+
+    let opened = services.opened.lock().unwrap();
+    let own = "acme/rocket/workflow.yml@refs/heads/main";
+    for (job, reference, commit) in [
+        ("own", own, &world.inputs.sha),
+        ("near.one", "acme/rocket/.github/workflows/near.yml@refs/heads/main", &world.inputs.sha),
+        ("far.one", "acme/flows/.github/workflows/far.yml@refs/tags/v1", &commit),
+        ("far.deep.one", "acme/flows/.github/workflows/deep.yml@refs/tags/v1", &commit),
+    ] {
+        let of_job = opened.iter().find(|opened| &*opened.job.0 == job);
+        let of_job = of_job.unwrap_or_else(|| panic!("no {job} in {opened:?}"));
+        assert_eq!(
+            (of_job.workflow.reference.as_str(), &of_job.workflow.commit),
+            (reference, commit),
+            "{job}"
+        );
+        assert_eq!((of_job.github("workflow_ref"), of_job.github("workflow_sha")), (own, &*world.inputs.sha));
+    }
 }

@@ -299,6 +299,7 @@ fn inputs(
     inputs.parallelism = request.parallel.max(1);
     inputs.vm_types = config.labels(&request.vm_type);
     inputs.actions = Some(Arc::new(request.action_store(config, context.secrets, data)?));
+    inputs.called = request.source.places().collect();
     inputs.real_checkout = request.real_checkout;
     inputs.repository_directory = request.git()?.map(|git| git.common_dir);
     let home = if user == "root" { "/root".to_owned() } else { format!("/home/{user}") };

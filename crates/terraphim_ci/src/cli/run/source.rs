@@ -8,7 +8,7 @@ use terraphim_actions::{
     diagnostic::Diagnostic,
     workflow::{Loader, Options, Workflow, called_name},
 };
-use terraphim_github_runner::action::{ActionStore, CalledFile, fetch_called};
+use terraphim_github_runner::action::{ActionStore, CalledFile, WorkflowPlace, fetch_called};
 
 use crate::{
     cli::{
@@ -55,6 +55,11 @@ impl Source {
             self.remote = fetch_called(store, std::iter::once(own).chain(called)).await?;
         }
         Ok(())
+    }
+
+    /// Where the workflows of other repositories are from, by their names.
+    pub(super) fn places(&self) -> impl Iterator<Item = (String, WorkflowPlace)> + '_ {
+        self.remote.iter().map(|(name, file)| (name.clone(), file.place(name)))
     }
 
     /// Which commits the workflows of other repositories are, by their names.

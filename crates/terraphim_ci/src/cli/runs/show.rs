@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use terraphim_github_runner::store::{AnnotationRecord, JobRecord, RunDetail, RunId};
+use terraphim_github_runner::{
+    engine::EnvironmentReport,
+    store::{AnnotationRecord, JobRecord, RunDetail, RunId},
+};
 
 use super::{between, painted, store_with};
 use crate::{
@@ -62,10 +65,14 @@ fn add_job(text: &mut String, job: &JobRecord, paint: Paint) {
     let took = between(job.started_at_ms, job.finished_at_ms);
     let _ = writeln!(
         text,
-        "\n{}  {}  {took}{}",
+        "\n{}  {}  {took}{}{}",
         paint.bold(&one_line(&job.name)),
         painted(paint, job.conclusion),
         job.vm_id.as_deref().map(|id| format!("  VM {id}")).unwrap_or_default(),
+        job.environment
+            .as_ref()
+            .map(|it| format!("  environment {}", environment_text(it)))
+            .unwrap_or_default(),
     );
     for step in &job.steps {
         let took = between(step.started_at_ms, step.finished_at_ms);
@@ -89,6 +96,11 @@ fn add_job(text: &mut String, job: &JobRecord, paint: Paint) {
             let _ = writeln!(text, "    {}", one_line(line));
         }
     }
+}
+
+fn environment_text(environment: &EnvironmentReport) -> String {
+    let url = environment.url.as_ref().map(|url| format!(" ({})", one_line(url))).unwrap_or_default();
+    format!("{}{url}", one_line(&environment.name))
 }
 
 fn annotation_text(annotation: &AnnotationRecord) -> String {

@@ -204,11 +204,14 @@ impl Job {
             spec.user = Some("root".to_owned());
         }
         self.is_workspace_touched = true;
-        let (ended, text) = self.run_tool(&spec, &frame.holder).await?;
-        Ok(match ended {
+        let said = self.ask_tool(&spec, &frame.holder).await?;
+        Ok(match said.conclusion {
             Conclusion::Success => WorkEnd::new(Conclusion::Success),
             Conclusion::Cancelled => WorkEnd::new(Conclusion::Cancelled),
-            _ => self.failed(frame, format!("the files could not be put into {target}: {text}")).await,
+            _ => {
+                let text = format!("the files could not be put into {target}: {}", said.text());
+                self.failed(frame, text).await
+            }
         })
     }
 }

@@ -171,7 +171,8 @@ impl Job {
             return Ok(Ok(image));
         }
         if ended == Conclusion::Failure {
-            output.annotate(Annotation::new(AnnotationLevel::Error, what)).await;
+            let why = if frame.holder.is_over() { frame.holder.too_long() } else { what };
+            output.annotate(Annotation::new(AnnotationLevel::Error, why)).await;
         }
         let annotations = output.finish().await.annotations;
         Ok(Err(NoImage { outcome: ended, annotations }))

@@ -12,7 +12,8 @@ use crate::engine::job::Job;
 use crate::engine::level::{Holder, Origin};
 use crate::engine::plan::PlannedAction;
 use crate::engine::planner::always;
-use crate::engine::script::{Nowhere, join};
+use crate::engine::script::join;
+use crate::engine::tool::Nowhere;
 use crate::error::Result;
 use crate::workflow::ReturnedFile;
 

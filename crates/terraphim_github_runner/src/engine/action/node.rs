@@ -79,8 +79,8 @@ impl Job {
             "/".to_owned(),
             None,
         );
-        let (_, text) = self.run_tool(&spec, &Holder::nobody()).await?;
-        Ok(Arc::new(text.lines().filter_map(inside).collect()))
+        let said = self.ask_tool(&spec, &Holder::nobody()).await?;
+        Ok(Arc::new(said.stdout.lines().filter_map(inside).collect()))
     }
 
     /// The nodes that the guest has.
@@ -93,9 +93,9 @@ impl Job {
         // What steps put before the search path is theirs alone.
         let path = self.shared.inputs.layout.path.clone();
         spec.env = vec![("PATH".to_owned(), path)];
-        let (ended, text) = self.run_tool(&spec, &Holder::nobody()).await?;
-        let nodes = Arc::new(read(&text));
-        if ended == Conclusion::Success {
+        let said = self.ask_tool(&spec, &Holder::nobody()).await?;
+        let nodes = Arc::new(read(&said.stdout));
+        if said.conclusion == Conclusion::Success {
             // Another job may have asked at the same time; the answer is the same.
             let _ = self.place.nodes.set(Arc::clone(&nodes));
         }

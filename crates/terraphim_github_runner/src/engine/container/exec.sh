@@ -3,14 +3,23 @@
 # file with its variables; then the arguments of the client.
 what=$1 container=$2 mark=$3 variables=$4
 shift 4
+# Fails if there is nothing to send a signal to.
 send() {
-    find /sys/fs/cgroup -path "*/$container/*" -name cgroup.procs -exec cat {} + 2>/dev/null | while read -r pid; do
-        if grep -qzx -e "$mark" "/proc/$pid/environ" 2>/dev/null; then kill -s "$1" "$pid" 2>/dev/null; fi
-    done
+    find /sys/fs/cgroup -path "*/$container/*" -name cgroup.procs -exec cat {} + 2>/dev/null | {
+        found=1
+        while read -r pid; do
+            if grep -qzx -e "$mark" "/proc/$pid/environ" 2>/dev/null; then kill -s "$1" "$pid" 2>/dev/null && found=0; fi
+        done
+        return "$found"
+    }
+}
+# What starts others while it is looked for is found the next time, but not for ever: killed ones may take time to go.
+end() {
+    for try in 1 2 3 4 5; do send KILL || break; done
+    rm -f "$variables"
 }
 if [ "$what" = kill ]; then
-    send KILL
-    rm -f "$variables"
+    end
     exit 0
 fi
 # The client has a session of its own: it would leave at a signal, and with it the output of what it leaves behind.
@@ -24,6 +33,5 @@ while :; do
     # A signal ends `wait` too.
     kill -0 "$client" 2>/dev/null || break
 done
-rm -f "$variables"
-send KILL
+end
 exit "$code"

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use indexmap::IndexMap;
 use terraphim_actions::expr::{Object, Scope, Value};
 use terraphim_actions::resolve;
 use tokio::time::Instant;
@@ -12,9 +13,10 @@ use super::host::let_in;
 use super::launch::JobContainer;
 use super::needs::no_engine;
 use super::paths::Paths;
-use super::spec::{Role, Spec};
+use super::spec::Role;
 use super::start::{Common, Started, Stop};
 use super::tool::{Call, say};
+use super::wanted::Wanted;
 use crate::engine::clock::Interruption;
 use crate::engine::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use crate::engine::job::Job;
@@ -51,19 +53,6 @@ pub(in crate::engine) struct Containers {
     job_context: Object,
     /// `job.services`
     services_context: Object,
-}
-
-/// What a job asks for.
-#[derive(Debug)]
-struct Wanted {
-    job: Option<Spec>,
-    services: Vec<Spec>,
-}
-
-impl Wanted {
-    fn all(&self) -> impl Iterator<Item = &Spec> {
-        self.job.iter().chain(&self.services)
-    }
 }
 
 impl Job {
@@ -118,15 +107,13 @@ impl Job {
                 return Ok(Err(error.to_string()));
             }
         }
-        let specs = || -> Result<Wanted, String> {
-            let job = container.as_ref().map(|container| Spec::read(Role::Job, container)).transpose()?;
-            let service = |(name, it): (&String, &Option<resolve::Container>)| {
-                Some(Spec::read(Role::Service(name.clone()), it.as_ref()?))
-            };
-            let services = services.iter().filter_map(service).collect::<Result<_, _>>()?;
-            Ok(Wanted { job, services })
-        };
-        Ok(specs().map(|wanted| Some(wanted).filter(|wanted| wanted.all().next().is_some())))
+        Ok(match Wanted::read(container.as_ref(), &services) {
+            Ok(wanted) => Ok(Some(wanted).filter(|wanted| wanted.all().next().is_some())),
+            Err(problem) => {
+                let (container, services) = (planned.container.as_ref(), planned.services.as_ref());
+                Err(self.describe(&problem.at(container, services)))
+            }
+        })
     }
 
     /// Starts the containers, as a step of the job.
@@ -362,7 +349,7 @@ impl Job {
             outcome,
             conclusion: outcome,
             exit_code: None,
-            outputs: indexmap::IndexMap::new(),
+            outputs: IndexMap::new(),
             annotations: output.finish().await.annotations,
             summary: None,
             started_at: Some(began.at),

@@ -11,7 +11,7 @@ use crate::workflow::FileToWrite;
 const EXEC: &str = include_str!("exec.sh");
 /// Runs a container of its own.
 const RUN: &str = include_str!("run.sh");
-/// Where only root may pass. In memory: what is here never reaches a disk.
+/// The directory of files that only root may read. In memory: what is here never reaches a disk.
 const PRIVATE: &str = "/run/tci/containers";
 /// The variable that marks the processes of a step.
 const MARK: &str = "TCI_STEP";
@@ -105,8 +105,7 @@ impl OwnContainer {
         let variables = Variables::new(&env)?;
         let file = format!("{PRIVATE}/{id}.env");
         let name = format!("tci-{id}");
-        let mut argv = words(&["sh", "-c", RUN, "sh", &file]);
-        argv.extend(words(&["run", "--rm", "--name", &name, "--label", &self.label]));
+        let mut argv = words(&["run", "--rm", "--name", &name, "--label", &self.label]);
         argv.extend(words(&["--workdir", "/github/workspace"]));
         argv.extend(super::host::options());
         if let Some(network) = &self.network {
@@ -119,6 +118,7 @@ impl OwnContainer {
         argv.extend(self.paths.volumes().flat_map(|volume| ["--volume".to_owned(), volume]));
         argv.push(self.image.clone());
         argv.extend(arguments);
+        let argv = with_file(&file, argv);
         let clear = "docker rm --force --volumes \"$1\" >/dev/null; rm -f \"$2\"";
         Ok(Launch {
             argv,
@@ -135,6 +135,13 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// GitHub: a value that is a path of the VM becomes the one in the container.
 fn translated(env: &IndexMap<String, String>, paths: &Paths) -> IndexMap<String, String> {
     env.iter().map(|(name, value)| (name.clone(), paths.inside(value))).collect()
+}
+
+/// The client of the engine with these arguments, which removes a file when it has ended.
+pub(super) fn with_file(file: &str, arguments: Vec<String>) -> Vec<String> {
+    let mut argv = words(&["sh", "-c", RUN, "sh", file]);
+    argv.extend(arguments);
+    argv
 }
 
 /// A file that only the client reads.

@@ -28,22 +28,28 @@ done"#;
 
 /// Removes what a job left in the engine, if that was started, and unmounts, the last first. What is in use goes when it
 /// is no longer.
-const LEAVE: &str = r#"if [ -e /run/docker.pid ]; then
-  ids=$(docker ps --all --quiet); [ -z "$ids" ] || docker rm --force --volumes $ids >/dev/null
-  docker network prune --force >/dev/null & docker volume prune --all --force >/dev/null & wait
+const LEAVE: &str = r#"code=0
+if [ -e /run/docker.pid ]; then
+  ids=$(docker ps --all --quiet) && { [ -z "$ids" ] || docker rm --force --volumes $ids >/dev/null; } || code=1
+  docker network prune --force >/dev/null & networks=$!
+  docker volume prune --all --force >/dev/null || code=1
+  wait "$networks" || code=1
 fi
-for target; do umount -l "$target"; done"#;
+for target; do umount -l "$target" || code=1; done
+exit "$code""#;
 
 impl Job {
     /// Makes the directories that containers have beside those of every job.
     ///
     /// # Errors
-    /// The VM or its host failed.
+    /// The VM or its host failed, or it cannot make them.
     pub(in crate::engine) async fn prepare_directories(&self) -> Result<()> {
         let layout = &self.shared.inputs.layout;
         let temp = layout.temp();
-        // The files are those of the user of the VM, and git refuses to work on files of others than its own user.
-        let script = "mkdir -p \"$@\" && chmod 777 \"$1\" && printf '[safe]\\n\\tdirectory = *\\n' > \"$1/.gitconfig\"";
+        // The files are those of the user of the VM, and git refuses to work on files of others than its own user. What steps
+        // have set meanwhile stays.
+        let script = "mkdir -p \"$@\" && chmod 777 \"$1\" || exit; [ -e \"$1/.gitconfig\" ] || \
+            printf '[safe]\\n\\tdirectory = *\\n' > \"$1/.gitconfig\"";
         let home = format!("{temp}/_github_home");
         let more = [
             format!("{temp}/_github_workflow"),
@@ -54,8 +60,12 @@ impl Job {
         ];
         let mut argv = words(&["sh", "-c", script, "sh", &home]);
         argv.extend(more);
-        self.ask_at_the_end(Call::of(argv)).await?;
-        Ok(())
+        let answer = self.ask_at_the_end(Call::of(argv)).await?;
+        if answer.conclusion == Conclusion::Success {
+            return Ok(());
+        }
+        let operation = format!("make the directories of containers in VM {}", self.place.session().vm_id);
+        Err(GitHubRunnerError::failed(operation, answer.stderr))
     }
 
     /// Mounts the files of the job where an engine sees them, too. True if there is an engine.

@@ -9,6 +9,7 @@ use terraphim_actions::span::Span;
 use terraphim_actions::template::Template;
 use terraphim_actions::workflow::Uses;
 
+use super::wanted::Wanted;
 use crate::engine::expand::{self, ReadyJob};
 use crate::engine::plan::{PlannedJob, Work};
 use crate::engine::scope::rules;
@@ -48,6 +49,34 @@ pub(in crate::engine) fn refusals(shared: &Shared, job: &PlannedJob) -> Vec<Diag
     found
 }
 
+/// What is wrong with the containers of a job, as far as that is known before the run. A value that needs the results of
+/// other jobs, or a secret, is looked at when the job starts.
+pub(in crate::engine) fn problems(shared: &Shared, job: &PlannedJob) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let (container, services) = (job.container.as_ref(), job.services.as_ref());
+    if job.call.is_some() || container.or(services).is_none() {
+        return found;
+    }
+    for ready in ready_jobs(shared, job) {
+        let scope = Scope::of(&ready.contexts);
+        let container_of_job = container.map(|template| resolve::container(template, &scope)).transpose();
+        let services_of_job = services.map(|template| resolve::services(template, &scope)).transpose();
+        let (Ok(container_of_job), Ok(services_of_job)) = (container_of_job, services_of_job) else {
+            continue;
+        };
+        let wanted = Wanted::read(container_of_job.flatten().as_ref(), &services_of_job.unwrap_or_default());
+        let Err(problem) = wanted else { continue };
+        let error = problem.at(container, services);
+        let file = shared.plan.files.get(error.file).cloned().unwrap_or_else(|| Arc::from(""));
+        let diagnostic = Diagnostic::error(&file, error.span, error.message);
+        // The jobs of a matrix have it in common, mostly.
+        if !found.contains(&diagnostic) {
+            found.push(diagnostic);
+        }
+    }
+    found
+}
+
 /// The refusal of one key.
 pub(in crate::engine) fn refusal(
     shared: &Shared,
@@ -70,11 +99,15 @@ fn without_engine(shared: &Shared, job: &PlannedJob) -> Vec<ReadyJob> {
     if job.call.is_some() {
         return Vec::new();
     }
+    let has_none = |ready: &ReadyJob| !shared.inputs.vm_types.engines.contains(&ready.vm_type);
+    ready_jobs(shared, job).into_iter().filter(has_none).collect()
+}
+
+/// The jobs of a job's matrix, as far as they are known.
+fn ready_jobs(shared: &Shared, job: &PlannedJob) -> Vec<ReadyJob> {
     let contexts = expand::job_contexts(&shared.contexts, &[]);
     // What cannot be expanded yet, or at all, is looked at or refused elsewhere.
-    let jobs =
-        expand::expand(job, &contexts, rules(shared)).map(|expanded| expanded.jobs).unwrap_or_default();
-    jobs.into_iter().filter(|ready| !shared.inputs.vm_types.engines.contains(&ready.vm_type)).collect()
+    expand::expand(job, &contexts, rules(shared)).map(|expanded| expanded.jobs).unwrap_or_default()
 }
 
 /// Whether an image is named. What an expression yields that needs the results of other jobs is looked at when the job

@@ -1,5 +1,5 @@
-# Runs a container for the length of a step. $1 the file with its variables; then the arguments of the client, which hands
-# signals on itself.
+# Runs the client of the engine, which hands signals on itself. $1 the file with the variables of a container, which goes when
+# it has ended; then its arguments.
 variables=$1
 shift
 trap : INT TERM

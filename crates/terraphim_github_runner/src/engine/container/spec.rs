@@ -7,6 +7,7 @@ use terraphim_actions::resolve;
 use super::launch::words;
 use super::paths::{HOME_INSIDE, Paths};
 use super::variables::{Reserved, Variables};
+use super::wanted::Problem;
 use crate::engine::shell::split;
 
 /// What a container is for.
@@ -55,10 +56,9 @@ impl Spec {
     ///
     /// # Errors
     /// What is wrong, with the key.
-    pub(super) fn read(role: Role, container: &resolve::Container) -> Result<Spec, String> {
-        let key = role.key();
-        let at = |sub: &str, text: String| format!("`{key}.{sub}`: {text}");
-        let words = |sub: &str, text: Option<&str>| {
+    pub(super) fn read(role: Role, container: &resolve::Container) -> Result<Spec, Problem> {
+        let at = |sub: &'static str, text: String| Problem { role: role.clone(), sub, text };
+        let words = |sub: &'static str, text: Option<&str>| {
             split(text.unwrap_or_default())
                 .ok_or_else(|| at(sub, format!("a quote is not closed in {:?}", text.unwrap_or_default())))
         };
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn service(change: impl FnOnce(&mut resolve::Container)) -> Result<Spec, String> {
-        Spec::read(Role::Service("db".to_owned()), &container(change))
+        Spec::read(Role::Service("db".to_owned()), &container(change)).map_err(|problem| problem.to_string())
     }
 
     fn create(spec: &Spec, paths: Option<&Paths>) -> String {
@@ -305,7 +305,8 @@ mod tests {
         }
         assert!(service(|it| it.options = Some("--entrypoint x --network-alias y".to_owned())).is_ok());
         let error = Spec::read(Role::Job, &container(|it| it.options = Some("--entrypoint=x".to_owned())))
-            .unwrap_err();
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("`container.options`: --entrypoint"), "{error}");
     }
 

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use indexmap::IndexMap;
 use serde::Deserialize;
+use serde_json::json;
+use terraphim_actions::resolve::Credentials;
 
-use super::launch::{private, private_path, words};
+use super::launch::{private, private_path, with_file, words};
 use super::paths::Paths;
 use super::spec::{Create, Role, Spec, registry};
 use super::tool::{Call, say};
+use crate::engine::clock::Interruption;
 use crate::engine::event::Conclusion;
 use crate::engine::job::Job;
 use crate::engine::level::Holder;
@@ -17,18 +22,24 @@ use crate::error::Result;
 
 /// How often a pull is tried. GitHub: three times, with seconds in between.
 const PULLS: u32 = 3;
-/// Logs in with the password of a file, pulls, and forgets both. `$1` directory, `$2` user, `$3` password file, `$4`
-/// image, then the registry, if the image names one.
-const PULL_AS: &str = r#"mkdir -m 700 "$1" || exit
-trap 'rm -rf "$1" "$3"' EXIT
-image=$4 user=$2 password=$3 directory=$1
-shift 4
-docker --config "$directory" login --username "$user" --password-stdin "$@" <"$password" || exit 99
-docker --config "$directory" pull "$image""#;
+/// Pulls with the credentials of a configuration of the client, and forgets them. Logging in asks the registry about those that
+/// are in it. `$1` the file of the configuration, `$2` image, then the registry, if the image names one.
+const PULL_AS: &str = r#"file=$1 directory=${1%/*} image=$2
+shift 2
+trap 'rm -rf "$directory"' EXIT
+docker --config "$directory" login "$@" </dev/null || exit 99
+docker --config "$directory" pull -- "$image""#;
+/// The name by which the client knows the registry of images that name none.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// What [`PULL_AS`] ends with when the registry refuses the login.
 const NO_LOGIN: i32 = 99;
-/// Waits for the health of the container `$1`, from its start `$2` on.
-const WAIT: &str = r#"while read -r action; do
+/// Waits for the health of the container `$1`, from its start `$2` on. The engine remembers some hundred events of all
+/// containers, so that an early one may be forgotten: what the state is by now is asked first. What happens after that is
+/// among the remembered ones.
+const WAIT: &str = r#"case $(docker inspect --type container --format '{{.State.Status}} {{.State.Health.Status}}' "$1") in
+'running healthy') exit 0;; 'running unhealthy') exit 10;; exited*|dead*) exit 11;;
+esac
+while read -r action; do
 case $action in *unhealthy) exit 10;; *healthy) exit 0;; die*) exit 11;; esac
 done < <(docker events --since "$2" --filter "container=$1" --filter event=health_status --filter event=die --format '{{.Action}}')
 exit 12"#;
@@ -80,14 +91,11 @@ impl Job {
             Err(error) => return Ok(Err(Stop::Failed(error.to_string()))),
         };
         let file = private_path("env");
-        let name = format!(
-            "{}-{}",
-            common.network,
-            match &spec.role {
-                Role::Job => "job",
-                Role::Service(name) => name,
-            }
-        );
+        // No name of a service is empty, so these are different.
+        let name = match &spec.role {
+            Role::Job => common.network.clone(),
+            Role::Service(name) => format!("{}.{name}", common.network),
+        };
         let create = Create {
             name: &name,
             label: &common.label,
@@ -98,9 +106,7 @@ impl Job {
         };
         let arguments = spec.create(&create);
         say(output, &format!("[command]docker {}\n", arguments.join(" "))).await?;
-        let script = "variables=$1; shift; docker \"$@\"; code=$?; rm -f \"$variables\"; exit $code";
-        let mut argv = words(&["sh", "-c", script, "sh", &file]);
-        argv.extend(arguments);
+        let argv = with_file(&file, arguments);
         let call = Call { argv, files: vec![private(&file, variables.file)], env: variables.named };
         let created = self.ask(call, &Holder::nobody()).await?;
         let failed =
@@ -114,6 +120,10 @@ impl Job {
             say(output, &format!("{}\n", created.stderr)).await?;
         }
         let id = created.stdout;
+        // Some options make the client say something else and create nothing, as `--help` does.
+        if id.len() != 64 || !id.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Ok(Err(failed(&format!("docker create made no container, but said {id:?}"))));
+        }
         let start = Call::new(&["docker", "start", &id]);
         match self.call_aloud(start, output, &Holder::nobody()).await? {
             (Conclusion::Success, _) => {}
@@ -176,33 +186,36 @@ impl Job {
         &mut self,
         output: &mut StepOutput<'_>,
         image: &str,
-        credentials: Option<&terraphim_actions::resolve::Credentials>,
+        credentials: Option<&Credentials>,
         holder: &Holder,
     ) -> Result<(Conclusion, i32)> {
         for attempt in 1.. {
             let ended = match credentials {
                 None => self.call_aloud(Call::new(&["docker", "pull", "--", image]), output, holder).await?,
                 Some(credentials) => {
-                    say(output, &format!("[command]docker login, docker pull {image}\n")).await?;
-                    let answer = self.ask(pull_as(image, credentials), holder).await?;
-                    say(output, &format!("{}\n{}\n", answer.stdout, answer.stderr)).await?;
-                    (answer.conclusion, answer.code)
+                    let shown = format!("docker login, docker pull {image}");
+                    self.call_shown(pull_as(image, credentials), &shown, output, holder).await?
                 }
             };
-            let is_final = ended.0 != Conclusion::Failure || ended.1 == NO_LOGIN || attempt == PULLS;
-            if is_final {
+            if ended.0 != Conclusion::Failure || attempt == PULLS || holder.is_over() {
                 return Ok(ended);
             }
+            // A registry that cannot be reached for a moment refuses a login just so.
+            let what = if ended.1 == NO_LOGIN { "login" } else { "pull" };
             let wait = Duration::from_secs(2 * u64::from(attempt));
             let text = format!(
-                "Docker pull failed with exit code {}, back off {} seconds before retry.\n",
+                "Docker {what} failed with exit code {}, back off {} seconds before retry.\n",
                 ended.1,
                 wait.as_secs()
             );
             say(output, &text).await?;
             if let Some(why) = self.pause(wait).await {
-                self.interrupt(why).await;
-                return Ok((Conclusion::Cancelled, ended.1));
+                if why != Interruption::Over {
+                    self.interrupt(why).await;
+                }
+                if why == Interruption::Over || !self.goes_on(holder) {
+                    return Ok((Conclusion::Cancelled, ended.1));
+                }
             }
         }
         unreachable!("the last attempt returns")
@@ -240,12 +253,14 @@ impl Job {
     }
 }
 
-/// The password is in a file that only root may read, and that is gone afterwards.
-fn pull_as(image: &str, credentials: &terraphim_actions::resolve::Credentials) -> Call {
-    let (directory, file) = (private_path("login"), private_path("password"));
-    let mut argv = words(&["sh", "-c", PULL_AS, "sh", &directory, &credentials.username, &file, image]);
+/// The credentials are in a file that only root may read, and that is gone afterwards.
+fn pull_as(image: &str, credentials: &Credentials) -> Call {
+    let file = format!("{}/config.json", private_path("login"));
+    let auth = STANDARD.encode(format!("{}:{}", credentials.username, credentials.password));
+    let config = json!({"auths": {registry(image).unwrap_or(DOCKER_HUB): {"auth": auth}}});
+    let mut argv = words(&["sh", "-c", PULL_AS, "sh", &file, image]);
     argv.extend(registry(image).map(str::to_owned));
-    Call { argv, files: vec![private(&file, credentials.password.clone())], env: Vec::new() }
+    Call { argv, files: vec![private(&file, config.to_string())], env: Vec::new() }
 }
 
 /// What `docker inspect` says of a container, as far as it is of use.
@@ -304,7 +319,6 @@ impl Inspected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use terraphim_actions::resolve::Credentials;
 
     #[test]
     fn what_the_engine_says_is_read() {
@@ -321,18 +335,19 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_in_no_argument() {
-        let credentials = Credentials { username: "bot".to_owned(), password: "hunter2".to_owned() };
-        let call = pull_as("ghcr.io/o/i", &credentials);
-        assert!(!call.argv.join(" ").contains("hunter2"));
-        assert_eq!(
-            call.argv[5..]
-                .iter()
-                .map(String::as_str)
-                .filter(|word| !word.starts_with("/run"))
-                .collect::<Vec<_>>(),
-            ["bot", "ghcr.io/o/i", "ghcr.io"]
-        );
-        assert_eq!((call.files[0].content.as_str(), call.files[0].mode), ("hunter2", 0o600));
+    fn credentials_are_in_no_argument() {
+        let credentials = Credentials { username: "bot".to_owned(), password: "hunter:2".to_owned() };
+        for (image, registry, arguments) in
+            [("ghcr.io/o/i", "ghcr.io", &["ghcr.io/o/i", "ghcr.io"][..]), ("o/i", DOCKER_HUB, &["o/i"])]
+        {
+            let call = pull_as(image, &credentials);
+            let all = call.argv.join(" ");
+            assert!(!all.contains("hunter") && !all.contains(" bot"), "{all}");
+            assert_eq!(call.argv[5..], *arguments);
+            let [file] = &call.files[..] else { panic!("{call:?}") };
+            assert_eq!((&file.path, file.mode), (&call.argv[4], 0o600));
+            let config: serde_json::Value = serde_json::from_str(&file.content).unwrap();
+            assert_eq!(config, json!({"auths": {registry: {"auth": "Ym90Omh1bnRlcjoy"}}}));
+        }
     }
 }

@@ -8,16 +8,15 @@ use crate::engine::event::Conclusion;
 use crate::engine::job::Job;
 use crate::engine::level::Holder;
 use crate::engine::output::StepOutput;
+use crate::engine::tool::{Answer, Kept};
 use crate::error::Result;
-use crate::workflow::{FileToWrite, OutputSink, ProcessSpec, StopReason, Stream};
-
-/// The most that is kept of what a command says, in bytes: the description of a container has some KiB.
-const MAX_KEPT: usize = 1 << 20;
+use crate::workflow::{FileToWrite, OutputSink, ProcessSpec, Stream};
 
 /// A command.
 #[derive(Clone, Debug, Default)]
 pub(in crate::engine) struct Call {
     pub(in crate::engine) argv: Vec<String>,
+    /// It removes these itself, unless it is stopped.
     pub(in crate::engine) files: Vec<FileToWrite>,
     pub(in crate::engine) env: Vec<(String, String)>,
 }
@@ -30,15 +29,6 @@ impl Call {
     pub(in crate::engine) fn of(argv: Vec<String>) -> Call {
         Call { argv, ..Call::default() }
     }
-}
-
-/// What a command said.
-#[derive(Debug)]
-pub(in crate::engine) struct Answer {
-    pub(in crate::engine) conclusion: Conclusion,
-    pub(in crate::engine) code: i32,
-    pub(in crate::engine) stdout: String,
-    pub(in crate::engine) stderr: String,
 }
 
 impl Job {
@@ -62,7 +52,22 @@ impl Job {
         output: &mut StepOutput<'_>,
         holder: &Holder,
     ) -> Result<(Conclusion, i32)> {
-        say(output, &format!("[command]{}\n", call.argv.join(" "))).await?;
+        let shown = call.argv.join(" ");
+        self.call_shown(call, &shown, output, holder).await
+    }
+
+    /// The same for a command that is shown as `shown`.
+    ///
+    /// # Errors
+    /// The VM or its host failed.
+    pub(super) async fn call_shown(
+        &mut self,
+        call: Call,
+        shown: &str,
+        output: &mut StepOutput<'_>,
+        holder: &Holder,
+    ) -> Result<(Conclusion, i32)> {
+        say(output, &format!("[command]{shown}\n")).await?;
         let ended = self.call(call, output, holder).await;
         output.drain().await;
         ended
@@ -74,21 +79,16 @@ impl Job {
         output: &mut (dyn OutputSink + Send),
         holder: &Holder,
     ) -> Result<(Conclusion, i32)> {
-        let limit =
-            holder.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+        let files: Vec<String> = call.files.iter().map(|file| file.path.clone()).collect();
         let mut spec = self.root_spec(call);
-        spec.timeout = limit.unwrap_or(spec.timeout);
-        let (result, why) = self.watch(&spec, output, holder).await;
-        if let Some(why) = why {
-            self.interrupt(why).await;
+        spec.timeout = holder.rest().unwrap_or(spec.timeout);
+        let ended = self.run_tool(&spec, output, holder).await?;
+        if ended.0 != Conclusion::Success && !files.is_empty() {
+            // It may have been killed before it could.
+            let remove = words(&["rm", "-rf", "--"]).into_iter().chain(files).collect();
+            self.ask_at_the_end(Call::of(remove)).await?;
         }
-        let outcome = result?;
-        let conclusion = match outcome.stopped {
-            Some(StopReason::Cancelled) => Conclusion::Cancelled,
-            None if outcome.exit.is_success() => Conclusion::Success,
-            _ => Conclusion::Failure,
-        };
-        Ok((conclusion, outcome.exit.shell_code()))
+        Ok(ended)
     }
 
     /// Runs a command whatever became of the job.
@@ -126,28 +126,4 @@ impl Job {
 /// Shows a text of the engine.
 pub(in crate::engine) async fn say(output: &mut StepOutput<'_>, text: &str) -> Result<()> {
     output.write(Stream::Stdout, Bytes::copy_from_slice(text.as_bytes())).await
-}
-
-/// The beginning of what a command says.
-#[derive(Default)]
-struct Kept {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Kept {
-    fn answer(self, conclusion: Conclusion, code: i32) -> Answer {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        Answer { conclusion, code, stdout: text(&self.stdout), stderr: text(&self.stderr) }
-    }
-}
-
-#[async_trait::async_trait]
-impl OutputSink for Kept {
-    async fn write(&mut self, stream: Stream, bytes: Bytes) -> Result<()> {
-        let kept = if stream == Stream::Stdout { &mut self.stdout } else { &mut self.stderr };
-        let room = MAX_KEPT.saturating_sub(kept.len()).min(bytes.len());
-        kept.extend_from_slice(&bytes[..room]);
-        Ok(())
-    }
 }

@@ -58,11 +58,9 @@ fn fits(name: &str, value: &str) -> bool {
 }
 
 fn is_reserved(name: &str) -> bool {
-    ["DOCKER_", "BUILDKIT_", "LD_", "GO"].iter().any(|prefix| name.starts_with(prefix))
-        || matches!(
-            name,
-            "PATH" | "HOME" | "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY" | "SSL_CERT_FILE" | "SSL_CERT_DIR"
-        )
+    ["DOCKER_", "BUILDKIT_", "LD_", "GO", "OTEL_"].iter().any(|prefix| name.starts_with(prefix))
+        || name.to_ascii_lowercase().ends_with("_proxy")
+        || matches!(name, "PATH" | "HOME" | "SSL_CERT_FILE" | "SSL_CERT_DIR")
 }
 
 #[cfg(test)]
@@ -96,7 +94,7 @@ mod tests {
             of(&[("DOCKER_HOST", "tcp://x"), ("PATH", "/x")]).is_ok(),
             "in the file it means nothing to the client"
         );
-        for name in ["DOCKER_HOST", "LD_PRELOAD", "PATH"] {
+        for name in ["DOCKER_HOST", "LD_PRELOAD", "PATH", "https_proxy"] {
             let error = of(&[(name, "a\nb")]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }

@@ -1,0 +1,2 @@
+#!/bin/sh -e
+echo "after the steps, state $STATE_before $STATE_during"
