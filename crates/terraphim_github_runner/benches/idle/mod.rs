@@ -8,13 +8,29 @@ use bytes::Bytes;
 use terraphim_github_runner::engine::{RunEvent, RunObserver};
 use terraphim_github_runner::{
     Capabilities, CommandExecutor, CommandResult, Exit, Mount, OutputSink, ProcessOutcome, ProcessSpec,
-    Result, ReturnedFile, Session, SnapshotId, Stream,
+    Result, ReturnedFile, Session, Stream,
 };
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 /// The supervisor hands on what the guest sends in frames of this size.
 const CHUNK: usize = 64 * 1024;
+
+/// A matrix has 256 jobs at most.
+pub(crate) const MATRICES: usize = 4;
+pub(crate) const MATRIX_JOBS: usize = 250;
+
+/// A workflow of 1,000 jobs of matrices with one step each.
+pub(crate) fn thousand_jobs() -> String {
+    let values = (0..MATRIX_JOBS).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let job = |n: usize| {
+        format!(
+            "  j{n}:\n    runs-on: ubuntu-latest\n    strategy: {{matrix: {{n: [{values}]}}}}\n    \
+             steps: [run: 'true']\n"
+        )
+    };
+    format!("on: push\njobs:\n{}", (0..MATRICES).map(job).collect::<String>())
+}
 
 /// Its processes write the same text again and again, and end.
 pub(crate) struct Idle {
@@ -58,14 +74,6 @@ impl CommandExecutor for Idle {
         unreachable!("the engine runs processes")
     }
 
-    async fn create_snapshot(&self, _: &Session, _: &str) -> Result<SnapshotId> {
-        unreachable!("no snapshots are asked for")
-    }
-
-    async fn rollback(&self, _: &Session, _: &SnapshotId) -> Result<()> {
-        unreachable!("no snapshots are asked for")
-    }
-
     async fn run_process(
         &self,
         _: &Session,
@@ -100,7 +108,7 @@ impl CommandExecutor for Idle {
     }
 }
 
-/// The longest time between two events so far.
+/// The longest time so far: between two events, or of those added.
 #[derive(Default)]
 pub(crate) struct Longest(Mutex<(Option<Instant>, Duration)>);
 
@@ -111,6 +119,12 @@ impl Longest {
         if let Some(last) = state.0.replace(now) {
             state.1 = state.1.max(now - last);
         }
+    }
+
+    /// A time that was measured elsewhere.
+    pub(crate) fn add(&self, time: Duration) {
+        let mut state = self.0.lock().expect("nobody panicked with it");
+        state.1 = state.1.max(time);
     }
 
     pub(crate) fn get(&self) -> Duration {

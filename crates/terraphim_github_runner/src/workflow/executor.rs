@@ -20,7 +20,7 @@ use crate::session::{Session, SessionManager};
 
 /// Runs commands in the VM of a session.
 ///
-/// Only the first three methods have to be written. A command that ran and failed is a success of the
+/// Only [`execute`](Self::execute) has to be written. A command that ran and failed is a success of the
 /// executor; an `Err` means that the command did not run, or that it is not known how it ended.
 ///
 /// # Cancel safety
@@ -37,10 +37,20 @@ pub trait CommandExecutor: Send + Sync {
     ) -> Result<CommandResult>;
 
     /// Takes a snapshot of the running VM.
-    async fn create_snapshot(&self, session: &Session, name: &str) -> Result<SnapshotId>;
+    ///
+    /// # Errors
+    /// The default cannot.
+    async fn create_snapshot(&self, _session: &Session, _name: &str) -> Result<SnapshotId> {
+        Err(GitHubRunnerError::Unsupported { operation: "take snapshots of a VM" })
+    }
 
     /// Sets the VM back to a snapshot.
-    async fn rollback(&self, session: &Session, snapshot: &SnapshotId) -> Result<()>;
+    ///
+    /// # Errors
+    /// The default cannot.
+    async fn rollback(&self, _session: &Session, _snapshot: &SnapshotId) -> Result<()> {
+        Err(GitHubRunnerError::Unsupported { operation: "set a VM back to a snapshot" })
+    }
 
     /// Runs a process in full and hands its output to `output` as it comes.
     ///

@@ -22,7 +22,6 @@ use super::process::{
     Capabilities, Exit, Mount, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile, StopReason, Stream,
 };
 use crate::error::{BoxError, GitHubRunnerError, Result};
-use crate::models::SnapshotId;
 use crate::session::Session;
 
 const SIGINT: i32 = 2;
@@ -118,14 +117,6 @@ impl CommandExecutor for LocalCommandExecutor {
             stderr: text(&output.stderr),
             duration: outcome.duration,
         })
-    }
-
-    async fn create_snapshot(&self, _session: &Session, _name: &str) -> Result<SnapshotId> {
-        Err(GitHubRunnerError::Unsupported { operation: "take snapshots of a VM" })
-    }
-
-    async fn rollback(&self, _session: &Session, _snapshot: &SnapshotId) -> Result<()> {
-        Err(GitHubRunnerError::Unsupported { operation: "set a VM back to a snapshot" })
     }
 
     async fn run_process(

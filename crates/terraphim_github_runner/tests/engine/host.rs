@@ -7,16 +7,15 @@ use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustix::process::{Pid, Signal, kill_process_group};
 use terraphim_github_runner::engine::Layout;
 use terraphim_github_runner::{
     Capabilities, CommandExecutor, CommandResult, Exit, GitHubRunnerError, Mount, OutputSink, ProcessOutcome,
-    ProcessSpec, Result, ReturnedFile, Session, SnapshotId, StopReason, Stream, VmProvider,
+    ProcessSpec, Result, ReturnedFile, Session, StopReason, Stream, VmProvider,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 static LISTENING: Once = Once::new();
@@ -79,17 +78,39 @@ impl HostExecutor {
     fn command(&self, session: &Session, spec: &ProcessSpec) -> Command {
         let map = |text: &str| self.map(session, spec.view.as_deref(), text);
         for file in &spec.write_files {
-            let path = PathBuf::from(map(&file.path));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, &file.content).unwrap();
+            write(Path::new(&map(&file.path)), &file.content);
         }
-        let mut command = Command::new(map(&spec.argv[0]));
-        command.args(spec.argv[1..].iter().map(|arg| map(arg))).env_clear();
-        command.envs(spec.env.iter().map(|(name, value)| (name, map(value))));
+        let env: Vec<(&String, String)> = spec.env.iter().map(|(name, value)| (name, map(value))).collect();
+        let program = map(&spec.argv[0]);
+        // Where the standard library has to search another path than its own, it copies this process for that (`fork`).
+        let mut command = Command::new(found(&program, &env).unwrap_or_else(|| PathBuf::from(&program)));
+        command.arg0(&program).args(spec.argv[1..].iter().map(|arg| map(arg))).env_clear().envs(env);
         command.current_dir(map(&spec.cwd)).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
+}
+
+/// Mostly the directory is there.
+fn write(path: &Path, content: &str) {
+    if std::fs::write(path, content).is_err() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+}
+
+/// The program of this name in the search path that `env` has.
+fn found(program: &str, env: &[(&String, String)]) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if program.contains('/') {
+        return None;
+    }
+    // A later one replaces an earlier one.
+    let (_, path) = env.iter().rfind(|(name, _)| *name == "PATH")?;
+    let is_program = |file: &PathBuf| {
+        std::fs::metadata(file).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(path).map(|directory| directory.join(program)).find(is_program)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -100,14 +121,6 @@ struct Gone;
 impl CommandExecutor for HostExecutor {
     async fn execute(&self, _: &Session, _: &str, _: Duration, _: &str) -> Result<CommandResult> {
         unreachable!("the engine runs processes")
-    }
-
-    async fn create_snapshot(&self, _: &Session, _: &str) -> Result<SnapshotId> {
-        unreachable!("no snapshots are asked for")
-    }
-
-    async fn rollback(&self, _: &Session, _: &SnapshotId) -> Result<()> {
-        unreachable!("no snapshots are asked for")
     }
 
     async fn run_process(
@@ -202,9 +215,7 @@ async fn follow(
     output: &mut (dyn OutputSink + Send),
     cancel: &CancellationToken,
 ) -> Result<(Exit, Option<StopReason>)> {
-    let (sender, mut receiver) = mpsc::channel(4);
-    tokio::spawn(pump(child.stdout.take().unwrap(), Stream::Stdout, sender.clone()));
-    tokio::spawn(pump(child.stderr.take().unwrap(), Stream::Stderr, sender));
+    let (mut stdout, mut stderr) = (Pipe::new(child.stdout.take()), Pipe::new(child.stderr.take()));
     let mut stopped = None;
     let mut exit = None;
     let deadline = tokio::time::sleep(spec.timeout);
@@ -226,15 +237,14 @@ async fn follow(
                 rung += 1;
                 ladder.as_mut().reset(tokio::time::Instant::now() + wait);
             }
-            chunk = receiver.recv() => match chunk {
-                Some((stream, bytes)) => output.write(stream, bytes).await?,
-                None => break,
-            },
+            bytes = stdout.next(), if stdout.is_open() => output.write(Stream::Stdout, bytes).await?,
+            bytes = stderr.next(), if stderr.is_open() => output.write(Stream::Stderr, bytes).await?,
             status = child.wait(), if exit.is_none() => {
                 exit = Some(exit_of(status.unwrap()));
                 // What it left behind would hold its output open.
                 group.signal(Signal::KILL);
             }
+            else => break,
         }
     }
     let exit = match exit {
@@ -249,12 +259,30 @@ fn exit_of(status: std::process::ExitStatus) -> Exit {
     status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code)
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, stream: Stream, to: mpsc::Sender<(Stream, Bytes)>) {
-    let mut buffer = vec![0; 256 * 1024];
-    while let Ok(size @ 1..) = from.read(&mut buffer).await {
-        if to.send((stream, Bytes::copy_from_slice(&buffer[..size]))).await.is_err() {
-            return;
+/// One of the two outputs of a process.
+struct Pipe<P> {
+    /// None at its end.
+    from: Option<P>,
+    buffer: BytesMut,
+}
+
+impl<P: AsyncRead + Unpin> Pipe<P> {
+    fn new(from: Option<P>) -> Pipe<P> {
+        Pipe { from, buffer: BytesMut::new() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// What comes next; nothing at the end. May be dropped at any time.
+    async fn next(&mut self) -> Bytes {
+        let from = self.from.as_mut().expect("it is open");
+        self.buffer.reserve(64 * 1024);
+        if let Ok(0) | Err(_) = from.read_buf(&mut self.buffer).await {
+            self.from = None;
         }
+        self.buffer.split().freeze()
     }
 }
 

@@ -1,12 +1,14 @@
 //! `tci var`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use terraphim_github_runner::settings::Kind;
 use zeroize::Zeroizing;
 
-use super::{failed, list, name, nothing, read_all, read_one, remove, scope::ScopeArgs, set, store};
+use super::{
+    Values,
+    args::{ListArgs, NameArgs, SetArgs},
+    failed, name, nothing, set, store,
+};
 use crate::{cli::Global, exit::Exit, failure::Failure, output};
 
 #[derive(Debug, Args)]
@@ -27,7 +29,7 @@ pub(in crate::cli) struct VarCommandArgs {
 #[derive(Debug, Subcommand)]
 enum VarCommand {
     /// Set a variable.
-    Set(SetArgs),
+    Set(SetVarArgs),
     /// List variables.
     Ls(ListArgs),
     /// Print the value of a variable.
@@ -37,55 +39,27 @@ enum VarCommand {
 }
 
 #[derive(Debug, Args)]
-struct SetArgs {
-    /// The name.
-    #[arg(required_unless_present = "env_file")]
-    name: Option<String>,
+struct SetVarArgs {
+    #[command(flatten)]
+    set: SetArgs,
     /// The value [default: standard input].
     #[arg(conflicts_with = "from_file")]
     value: Option<String>,
-    #[command(flatten)]
-    scope: ScopeArgs,
-    /// Take the value from this file (`-` is standard input).
-    #[arg(long, value_name = "FILE")]
-    from_file: Option<PathBuf>,
-    /// Set all variables of a file of NAME=VALUE lines.
-    #[arg(long, short = 'f', value_name = "FILE", conflicts_with_all = ["name", "from_file"])]
-    env_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-struct ListArgs {
-    #[command(flatten)]
-    scope: ScopeArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct NameArgs {
-    /// The name.
-    name: String,
-    #[command(flatten)]
-    scope: ScopeArgs,
+impl SetVarArgs {
+    fn values(&self) -> Result<Values, Failure> {
+        match (&self.set.name, &self.value) {
+            (Some(text), Some(value)) => Ok(vec![(name(text)?, Zeroizing::new(value.clone()))]),
+            _ => self.set.values(),
+        }
+    }
 }
 
 pub(in crate::cli) fn main(args: &VarCommandArgs, global: &Global) -> Result<Exit, Failure> {
     match &args.command {
-        VarCommand::Set(args) => {
-            let scope = args.scope.scope()?;
-            let values = match (&args.name, &args.value, &args.env_file) {
-                (Some(text), Some(value), _) => vec![(name(text)?, Zeroizing::new(value.clone()))],
-                (Some(text), None, _) => read_one(text, args.from_file.as_ref())?,
-                (None, _, file) => read_all(file.as_ref())?,
-            };
-            set(global, Kind::Variable, &scope, &values)
-        }
-        VarCommand::Ls(args) => {
-            let entries = store(global)?.list(Kind::Variable, &args.scope.scope()?).map_err(failed)?;
-            list(&entries, args.json, true)
-        }
+        VarCommand::Set(args) => set(global, Kind::Variable, &args.set.scope.scope()?, &args.values()?),
+        VarCommand::Ls(args) => args.list(global, Kind::Variable),
         VarCommand::Get(args) => {
             let (scope, name) = (args.scope.scope()?, name(&args.name)?);
             let entries = store(global)?.list(Kind::Variable, &scope).map_err(failed)?;
@@ -95,6 +69,6 @@ pub(in crate::cli) fn main(args: &VarCommandArgs, global: &Global) -> Result<Exi
             output::data(&format!("{value}\n"))?;
             Ok(Exit::Success)
         }
-        VarCommand::Rm(args) => remove(global, Kind::Variable, &args.scope.scope()?, &args.name),
+        VarCommand::Rm(args) => args.remove(global, Kind::Variable),
     }
 }
