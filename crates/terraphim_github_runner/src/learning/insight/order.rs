@@ -106,14 +106,21 @@ fn text(job: &Steps<'_>, group: &Group, own: &[&Vec<usize>]) -> String {
         several => format!("({})", several.iter().map(example).collect::<Vec<_>>().join(", ")),
     };
     let lanes: Vec<String> = own.iter().map(lane).collect();
-    let jobs = if own.len() == 1 { "a job of its own" } else { "jobs of their own" };
+    let (jobs, them) =
+        if own.len() == 1 { ("a job of its own", "it") } else { ("jobs of their own", "them") };
     let after: Vec<String> = group.after.iter().map(example).collect();
     let after = match (after.len(), own.len()) {
         (0, _) => String::new(),
         (_, 1) => format!(", after {}", enumerated(&after)),
         _ => format!(", each after {}", enumerated(&after)),
     };
-    format!("take {} out of job {} as {jobs}{after}", enumerated(&lanes), job.job)
+    // Who moves the checks and leaves the deployment would deploy what was not checked.
+    let moved: Vec<usize> = own.iter().copied().flatten().copied().collect();
+    let waiting = match job.followers(&moved).as_slice() {
+        [] => String::new(),
+        [first, ..] => format!(", and let {} wait for {them} (`needs`)", example(first)),
+    };
+    format!("take {} out of job {} as {jobs}{after}{waiting}", enumerated(&lanes), job.job)
 }
 
 /// `a, b and c`.

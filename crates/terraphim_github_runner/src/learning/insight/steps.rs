@@ -87,6 +87,12 @@ impl<'a> Steps<'a> {
         (0..step).rev().find(|earlier| self.waits(step, *earlier)).map_or(0, |last| last + 1)
     }
 
+    /// The steps outside of these that have to come after one of them.
+    pub(super) fn followers(&self, steps: &[usize]) -> Vec<usize> {
+        let follows = |other: &usize| steps.iter().any(|step| self.waits(*other, *step));
+        (0..self.steps.len()).filter(|other| !steps.contains(other)).filter(follows).collect()
+    }
+
     /// Whether `later` has to wait for `earlier`, directly or not.
     fn waits(&self, later: usize, earlier: usize) -> bool {
         self.closure.contains_edge(number(earlier), number(later))
