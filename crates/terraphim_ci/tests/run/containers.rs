@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::host::World;
 
-const HOW: [&str; 4] = ["--image", "debian-docker", "--network", "none"];
+const HOW: [&str; 6] = ["--image", "debian-docker", "--network", "none", "--cpus", "2"];
 
 /// A host with the repository.
 fn world() -> World {
