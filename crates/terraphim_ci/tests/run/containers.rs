@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::host::World;
 
-pub(crate) const HOW: [&str; 4] = ["--image", "debian-docker", "--network", "none"];
+pub(crate) const HOW: [&str; 6] = ["--image", "debian-docker", "--network", "none", "--cpus", "2"];
 
 /// A host with the repository.
 pub(crate) fn world() -> World {

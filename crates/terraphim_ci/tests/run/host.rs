@@ -23,6 +23,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 /// A supervisor gives those who still read from it two seconds.
 const LEAVE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The user's configuration. Two tests at once fill a small machine; a guest with a second processor is booted by software at
+/// a fifth more of processor time, and nothing here looks at it. The tests of other configurations put theirs in its place.
+const CONFIG: &str = "[vm-types.default]\ncpus = 1\n";
+
 /// What is kept of a program's words to be shown with a failure.
 const KEPT: usize = 1 << 20;
 
@@ -62,9 +66,10 @@ impl World {
     /// The same with nothing in place.
     pub(crate) fn without_images() -> World {
         let directory = tempfile::Builder::new().prefix("tci-run-").tempdir().unwrap();
-        for name in ["home", "repo", "run"] {
-            fs::create_dir(directory.path().join(name)).unwrap();
+        for name in ["home/.config/tci", "repo", "run"] {
+            fs::create_dir_all(directory.path().join(name)).unwrap();
         }
+        fs::write(directory.path().join("home/.config/tci/config.toml"), CONFIG).unwrap();
         let world = World { directory };
         world.git(&["init", "-q", "-b", "main", "."]);
         world

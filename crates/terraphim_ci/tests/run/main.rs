@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod behaviours;
+mod collection;
 mod containers;
+#[path = "../../../terraphim_github_runner/tests/support/expected.rs"]
+mod expected;
 mod fix;
 mod flags;
 mod flow;

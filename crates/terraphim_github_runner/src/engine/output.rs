@@ -325,12 +325,11 @@ impl OutputSink for StepOutput<'_> {
 mod tests {
     use std::sync::Mutex;
 
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
     use terraphim_actions::mask::Masker;
 
     use super::*;
+    use crate::secret_texts::{self, forbidden, text};
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<RunEvent>>);
@@ -342,57 +341,20 @@ mod tests {
         }
     }
 
-    /// A secret of one or more lines. Shorter ones than this are parts of words, and show wherever those do.
+    /// What a secret may stand behind.
+    const BEFORE: [&str; 8] = [
+        "",
+        "word ",
+        "::notice title=",
+        "::error file=a,line=3::",
+        "::group::",
+        "\n",
+        "::debug::",
+        "##[warning]",
+    ];
+
     fn secret() -> impl Strategy<Value = String> {
-        proptest::collection::vec("[A-Za-z0-9+/=&<>%\"'\\\\ -]{0,3}[A-Z][0-9]{4}[a-z]{4}[!-~]{0,6}", 1..3)
-            .prop_map(|lines| lines.join("\n"))
-    }
-
-    fn encoded(secret: &str, how: usize) -> String {
-        match how {
-            0 => secret.to_owned(),
-            1 => STANDARD.encode(secret),
-            2 => STANDARD.encode(format!("x:{secret}")),
-            3 => serde_json::to_string(secret).unwrap(),
-            4 => secret
-                .bytes()
-                .map(|byte| match byte {
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                        char::from(byte).to_string()
-                    }
-                    byte => format!("%{byte:02X}"),
-                })
-                .collect(),
-            _ => {
-                secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-            }
-        }
-    }
-
-    /// What of the secret nobody may see: each line without the blanks around it, as it is and as base64 of the whole.
-    fn forbidden(secret: &str) -> Vec<String> {
-        let lines = secret.lines().map(|line| line.trim().to_owned());
-        lines.chain([STANDARD.encode(secret.trim())]).collect()
-    }
-
-    fn text(secrets: &[String], pieces: &[(usize, usize, usize)]) -> String {
-        let before = [
-            "",
-            "word ",
-            "::notice title=",
-            "::error file=a,line=3::",
-            "::group::",
-            "\n",
-            "::debug::",
-            "##[warning]",
-        ];
-        let mut text = String::new();
-        for (secret, how, place) in pieces {
-            text += before[place % before.len()];
-            text += &encoded(&secrets[secret % secrets.len()], how % 6);
-            text += if place % 3 == 0 { "::after\n" } else { " " };
-        }
-        text
+        secret_texts::secret(r#"A-Za-z0-9+/=&<>%"'\\ \-"#, "!-~")
     }
 
     proptest! {
@@ -411,7 +373,7 @@ mod tests {
             let mut all = secrets.clone();
             all.push(late.clone());
             let escaped = late.replace('%', "%25").replace('\n', "%0A");
-            let written = format!("::add-mask::{escaped}\n{}", text(&all, &pieces));
+            let written = format!("::add-mask::{escaped}\n{}", text(&all, &pieces, &BEFORE));
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let requests = runtime.block_on(async {
                 let mut output = StepOutput::new(place, &heard, Masks::new(masker), Some(Interpreter::new(false)))

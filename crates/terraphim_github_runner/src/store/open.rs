@@ -102,6 +102,8 @@ fn check_magic(path: &Path) -> Result<bool, StoreError> {
 async fn connect(options: SqliteConnectOptions, path: &Path) -> Result<SqlitePool, StoreError> {
     SqlitePoolOptions::new()
         .max_connections(CONNECTIONS)
+        // There is no network that could have lost it, and asking is one more change of threads for each statement.
+        .test_before_acquire(false)
         .connect_with(options)
         .await
         .map_err(|source| corrupt(path, source))

@@ -17,6 +17,7 @@ use terraphim_github_runner::engine::{
     EngineError, EnvironmentSettings, InvalidWorkflow, Isolation, Secret, plan_workflow,
 };
 
+use crate::expected::compare;
 use crate::world::World;
 
 #[derive(Default, Deserialize)]
@@ -107,7 +108,9 @@ async fn check(directory: &Path) -> Vec<String> {
     match (&result, &expected.error) {
         (Ok(report), None) => {
             let report = serde_json::to_value(report).unwrap();
-            compare("report", &expected.report, &report, &mut problems);
+            if !expected.report.is_null() {
+                compare("report", &expected.report, &report, &mut problems);
+            }
         }
         (Err(error), Some(part)) if error.to_string().contains(part) => {
             let at = expected.at.as_ref().and_then(|at| at.split_once(':'));
@@ -187,23 +190,4 @@ fn apply(how: How, world: &mut World) {
 
 fn secrets(pairs: IndexMap<String, String>) -> IndexMap<String, Secret> {
     pairs.into_iter().map(|(name, value)| (name, Secret::from(value))).collect()
-}
-
-/// What is expected must be there: of objects at least these keys, of lists all entries.
-fn compare(path: &str, expected: &Value, got: &Value, problems: &mut Vec<String>) {
-    match (expected, got) {
-        (Value::Null, _) if path == "report" => {}
-        (Value::Object(expected), Value::Object(object)) => {
-            for (key, value) in expected {
-                compare(&format!("{path}.{key}"), value, object.get(key).unwrap_or(&Value::Null), problems);
-            }
-        }
-        (Value::Array(expected), Value::Array(list)) if expected.len() == list.len() => {
-            for (index, value) in expected.iter().enumerate() {
-                compare(&format!("{path}[{index}]"), value, &list[index], problems);
-            }
-        }
-        _ if expected == got => {}
-        _ => problems.push(format!("{path} is {got}, not {expected}")),
-    }
 }

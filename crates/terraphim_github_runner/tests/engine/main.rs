@@ -6,12 +6,16 @@
 mod cancel;
 mod containers;
 mod directories;
+#[path = "../support/expected.rs"]
+mod expected;
 mod flow;
 #[path = "../support/git_server.rs"]
 mod git_server;
 mod host;
 mod learning;
 mod remote;
+#[path = "../support/secret_texts.rs"]
+mod secret_texts;
 mod secrets;
 mod services;
 mod world;

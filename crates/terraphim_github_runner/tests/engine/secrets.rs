@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use terraphim_github_runner::engine::{RunEvent, Secret, plan_workflow};
 
+use crate::secret_texts::{self, ENCODINGS, forbidden, text};
 use crate::world::{Files, World, parse};
 
 /// Everywhere a step can put a text: both outputs in small pieces, commands, files, names, values that later steps and
@@ -46,44 +45,13 @@ jobs:
       - {run: 'printf "%s\n" "[${{ needs.tells.outputs.o }}] ${{ needs.tells.outputs.plain }}"'}
 "#;
 
-/// A secret of one or more lines. Shorter ones than this are parts of words, and show wherever those do. A quote or a brace
-/// would end the text of the workflow that it is put into.
+/// What a secret may stand behind.
+const BEFORE: [&str; 7] =
+    ["", "word ", "::notice title=", "::error file=a,line=3::", "::group::", "\n", "##[warning]"];
+
+/// Without quotes and braces, which would end the text of the workflow that it is put into.
 fn secret() -> impl Strategy<Value = String> {
-    proptest::collection::vec("[A-Za-z0-9+/=&<>%\" -]{0,3}[A-Z][0-9]{4}[a-z]{4}[!-&(-z]{0,6}", 1..3)
-        .prop_map(|lines| lines.join("\n"))
-}
-
-fn encoded(secret: &str, how: usize) -> String {
-    match how {
-        0 => secret.to_owned(),
-        1 => STANDARD.encode(secret),
-        2 => STANDARD.encode(format!("x:{secret}")),
-        3 => serde_json::to_string(secret).unwrap(),
-        _ => secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"),
-    }
-}
-
-/// What of a secret nobody may see: each line without the blanks around it, as it is, as JSON has it, and as base64 of the
-/// whole.
-fn forbidden(secret: &str) -> Vec<String> {
-    let lines = secret.lines().map(|line| line.trim().to_owned());
-    let json = |line: String| {
-        let quoted = serde_json::to_string(&line).unwrap();
-        [quoted[1..quoted.len() - 1].to_owned(), line]
-    };
-    lines.flat_map(json).chain([STANDARD.encode(secret.trim())]).collect()
-}
-
-fn text(secrets: &[String], pieces: &[(usize, usize, usize)]) -> String {
-    let before =
-        ["", "word ", "::notice title=", "::error file=a,line=3::", "::group::", "\n", "##[warning]"];
-    let mut text = String::new();
-    for (secret, how, place) in pieces {
-        text += before[place % before.len()];
-        text += &encoded(&secrets[secret % secrets.len()], how % 5);
-        text += if place % 3 == 0 { "::after\n" } else { " " };
-    }
-    text + "\n"
+    secret_texts::secret(r#"A-Za-z0-9+/=&<>%" \-"#, "!-&(-z")
 }
 
 /// Everything that is told of a run: its events as values and as JSON, its log, its report, its error.
@@ -121,11 +89,11 @@ proptest! {
     fn no_secret_is_in_anything_that_is_told_of_a_run(
         secrets in proptest::collection::vec(secret(), 1..4),
         late in secret(),
-        pieces in proptest::collection::vec((0usize..9, 0usize..5, 0usize..8), 1..12),
+        pieces in proptest::collection::vec((0usize..9, 0..ENCODINGS, 0usize..8), 1..12),
     ) {
         let mut every = secrets.clone();
         every.push(late.clone());
-        let text = text(&every, &pieces);
+        let text = text(&every, &pieces, &BEFORE) + "\n";
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let told = runtime.block_on(told(&secrets, &late, &text));
         prop_assert!(told.contains("] fine"), "the run came to its end: {told}");
