@@ -40,6 +40,9 @@ pub(super) struct Steps<'a> {
     closure: UnweightedList<u32>,
 }
 
+/// The commands of a job by their places in it.
+type InOrder<'a> = BTreeMap<i64, (&'a str, &'a CommandFact)>;
+
 /// Steps of which those of one lane need not wait for those of another.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Group {
@@ -52,7 +55,7 @@ impl<'a> Steps<'a> {
     /// The steps of each job of a model, by workflow and job.
     pub(super) fn of_all(model: &'a Model) -> Vec<Steps<'a>> {
         let current = Current::of(model);
-        let mut places: BTreeMap<(&str, &str), BTreeMap<i64, (&str, &CommandFact)>> = BTreeMap::new();
+        let mut places: BTreeMap<(&str, &str), InOrder<'_>> = BTreeMap::new();
         for (command, fact) in current.commands() {
             if fact.place.number > 0 && current.is_newest(command, fact) {
                 let job = places.entry((&fact.place.workflow, &fact.place.job)).or_default();
@@ -117,7 +120,7 @@ impl<'a> Steps<'a> {
         // A step that all others of these wait for, or that waits for all, parts what is before it from the rest.
         let is_comparable = |a: usize, b: usize| a == b || self.waits(a, b) || self.waits(b, a);
         let is_cut = |step: &usize| steps.iter().all(|other| is_comparable(*step, *other));
-        if steps.iter().any(|step| is_cut(step)) {
+        if steps.iter().any(is_cut) {
             for part in steps.split(is_cut).filter(|part| part.len() > 1) {
                 self.add_groups(part, found);
             }
