@@ -82,6 +82,14 @@ impl ProcessId {
         named && self.is_alive()
     }
 
+    /// Whether the process is on its way out: it has given its memory back, and with it the arguments that it is known by,
+    /// but is still there.
+    pub(crate) fn is_exiting(&self) -> bool {
+        let is_mine = |stat: &Stat| stat.start_time == self.start_time && stat.state != b'Z';
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
+            && Stat::read(self.pid).is_ok_and(|stat| is_mine(&stat) && stat.flags & PF_EXITING != 0)
+    }
+
     /// Kills the process if it is what the row of VM `id` says it is.
     ///
     /// # Errors
@@ -150,8 +158,12 @@ pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// `include/linux/sched.h` of the kernel.
+const PF_EXITING: u32 = 4;
+
 struct Stat {
     state: u8,
+    flags: u32,
     start_time: u64,
 }
 
@@ -168,8 +180,10 @@ impl Stat {
         let rest = std::str::from_utf8(text.get(after..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Stat { state, start_time })
+        // proc_pid_stat(5): the 9th and the 22nd of all fields.
+        let flags = fields.nth(5)?.parse().ok()?;
+        let start_time = fields.nth(12)?.parse().ok()?;
+        Some(Stat { state, flags, start_time })
     }
 }
 
@@ -204,6 +218,6 @@ mod tests {
             text.extend_from_slice(format!(" {field}").as_bytes());
         }
         let stat = Stat::parse(&text).unwrap();
-        assert_eq!((stat.state, stat.start_time), (b'S', 22));
+        assert_eq!((stat.state, stat.flags, stat.start_time), (b'S', 9, 22));
     }
 }

@@ -103,7 +103,8 @@ impl Host {
         let Some(hypervisor) = &row.hypervisor else { return Ok(()) };
         let proc = Path::new("/proc");
         hypervisor.kill_as(Role::Hypervisor, &row.id).io("kill the hypervisor in", proc)?;
-        if hypervisor.is_alive_as(Role::Hypervisor, &row.id)
+        // In this order: one that goes away between the two looks is seen by the second.
+        if (hypervisor.is_alive_as(Role::Hypervisor, &row.id) || hypervisor.is_exiting())
             && !hypervisor.ended_within(DEATH_LIMIT).io("watch the hypervisor in", proc)?
         {
             let detail = format!("its hypervisor (pid {}) cannot be killed", hypervisor.pid);
