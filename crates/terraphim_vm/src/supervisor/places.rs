@@ -86,8 +86,9 @@ mod tests {
         assert!(second.join(OUTPUT).exists());
         places.prepare();
         for used in ["aa", "bb"] {
-            let refused = places.take(used).unwrap_err().to_string();
-            assert!(refused.contains("File exists"), "{refused}");
+            let refused = places.take(used).unwrap_err();
+            let is_used = |source: &io::Error| source.kind() == io::ErrorKind::AlreadyExists;
+            assert!(matches!(&refused, VmError::Io { source, .. } if is_used(source)), "{refused:?}");
         }
         assert!(next.exists());
     }
