@@ -1,5 +1,4 @@
 use std::collections::HashMap as Map;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -98,30 +97,18 @@ async fn different_failures_are_no_lesson() {
 }
 
 /// A lock-up would hold the runtime's threads and its clock with them, so the runtime has a thread of its own and the
-/// test waits outside of it. So long no operation of any of 64 tasks ends then, however busy the machine is.
-const LOCK_UP: Duration = Duration::from_secs(60);
+/// test waits outside of it.
+const LOCK_UP: Duration = Duration::from_secs(300);
 
 #[test]
 fn sixty_four_tasks_of_ten_thousand_operations_lose_no_count_and_do_not_lock_up() {
     let (done, finished) = std::sync::mpsc::channel();
-    let operations = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&operations);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(8).build().unwrap();
         // Nobody listens after a lock-up.
-        let _ = done.send(runtime.block_on(sixty_four_tasks(counted)));
+        let _ = done.send(runtime.block_on(sixty_four_tasks()));
     });
-    let mut before = None;
-    let (learning, graph_failures) = loop {
-        match finished.recv_timeout(LOCK_UP) {
-            Ok(ended) => break ended,
-            Err(error) => {
-                let now = Some(operations.load(Ordering::Relaxed));
-                assert_ne!(now, before, "64 tasks go on ({error})");
-                before = now;
-            }
-        }
-    };
+    let (learning, graph_failures) = finished.recv_timeout(LOCK_UP).expect("64 tasks end");
     assert_eq!(
         learning.get_stats(),
         LearningStats {
@@ -138,15 +125,14 @@ fn sixty_four_tasks_of_ten_thousand_operations_lose_no_count_and_do_not_lock_up(
 }
 
 /// 64 x 10,000: nine successes and a failure in turn, with questions in between.
-async fn sixty_four_tasks(operations: Arc<AtomicU64>) -> (Arc<InMemoryLearningCoordinator>, u64) {
+async fn sixty_four_tasks() -> (Arc<InMemoryLearningCoordinator>, u64) {
     let learning = Arc::new(InMemoryLearningCoordinator::with_knowledge_graph("agent").await.unwrap());
     let tasks: Vec<_> = (0..64)
         .map(|task| {
-            let (learning, operations) = (Arc::clone(&learning), Arc::clone(&operations));
+            let learning = Arc::clone(&learning);
             tokio::spawn(async move {
                 let (context, own) = (context("octo/a"), format!("step of {task}"));
                 for i in 0..10_000 {
-                    operations.fetch_add(1, Ordering::Relaxed);
                     match i % 10 {
                         0 => learning.record_failure(&own, "error: lost", &context).await.unwrap(),
                         1 => learning.record_success(&own, 5, &context).await.unwrap(),
