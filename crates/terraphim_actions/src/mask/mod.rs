@@ -4,6 +4,7 @@
 //! output that comes in pieces, so that a secret cut in two never shows.
 
 mod encode;
+mod sieve;
 mod stream;
 
 pub use stream::MaskStream;
@@ -11,6 +12,8 @@ pub use stream::MaskStream;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use std::collections::HashSet;
 use std::ops::Range;
+
+use sieve::Sieve;
 
 /// What a secret is replaced by.
 pub const MASK: &str = "***";
@@ -26,6 +29,7 @@ pub struct Masker {
     patterns: Vec<Pattern>,
     known: HashSet<String>,
     automaton: Option<AhoCorasick>,
+    sieve: Option<Sieve>,
 }
 
 #[derive(Clone)]
@@ -94,9 +98,11 @@ impl Masker {
         if self.patterns.len() > before {
             let patterns = self.patterns.iter().map(|pattern| &pattern.bytes);
             let size: usize = patterns.clone().map(Vec::len).sum();
+            let sieve = Sieve::new(patterns.clone().map(Vec::as_slice));
             let kind = (size <= MAX_TABLE).then_some(AhoCorasickKind::DFA);
             let automaton = AhoCorasick::builder().kind(kind).build(patterns);
             self.automaton = Some(automaton.map_err(|_| MaskError::TooMany)?);
+            self.sieve = sieve;
         }
         Ok(())
     }
@@ -147,8 +153,18 @@ impl Masker {
     /// part of either shows.
     fn ranges(&self, text: &[u8]) -> Vec<Range<usize>> {
         let Some(automaton) = &self.automaton else { return Vec::new() };
-        let mut found: Vec<Range<usize>> =
-            automaton.find_overlapping_iter(text).map(|found| found.range()).collect();
+        let mut found: Vec<Range<usize>> = match &self.sieve {
+            None => automaton.find_overlapping_iter(text).map(|found| found.range()).collect(),
+            Some(sieve) => {
+                let parts = sieve.parts(text).into_iter();
+                let within = parts.flat_map(|part| {
+                    let start = part.start;
+                    let found = automaton.find_overlapping_iter(&text[part]);
+                    found.map(move |found| start + found.start()..start + found.end())
+                });
+                within.collect()
+            }
+        };
         found.sort_unstable_by_key(|range| range.start);
         let mut merged: Vec<Range<usize>> = Vec::with_capacity(found.len());
         for range in found {

@@ -121,9 +121,13 @@ impl RowWatch {
 
 /// Processor time of a process with one thread, in milliseconds: `/proc/PID/schedstat` counts nanoseconds.
 pub(crate) fn cpu_ms(pid: i32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("the process lives");
-    let first = text.split(' ').next().and_then(|number| number.parse::<f64>().ok());
-    first.expect("a number") / 1e6
+    cpu_ms_if_alive(pid).expect("the process lives")
+}
+
+/// The same; nothing of a process that has ended.
+pub(crate) fn cpu_ms_if_alive(pid: i32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    Some(text.split(' ').next()?.parse::<f64>().ok()? / 1e6)
 }
 
 /// The number in a line `NAME: NUMBER ...` of a file of `/proc/PID`, all lines of that name added.

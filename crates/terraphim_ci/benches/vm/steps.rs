@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     World,
-    measure::{cpu_ms, milliseconds, run, tci},
+    measure::{cpu_ms_if_alive, milliseconds, run, tci},
     table::{Table, ms},
 };
 
@@ -178,11 +178,7 @@ impl SupervisorWatch {
                     None => std::thread::sleep(pause),
                 }
             };
-            let read = || {
-                let alive =
-                    fs::read_to_string(format!("/proc/{pid}/schedstat")).is_ok_and(|text| !text.is_empty());
-                alive.then(|| std::panic::catch_unwind(|| cpu_ms(pid)).ok()).flatten()
-            };
+            let read = || cpu_ms_if_alive(pid);
             let mut last = read()?;
             let first = last;
             while let Some(now) = read() {

@@ -196,3 +196,30 @@ fn a_console_that_grows_is_cut_while_it_is_followed() {
     assert_eq!(code, 0, "{followed:.200}");
     world.remove("web");
 }
+
+/// An emulator finds what it has translated again by its address. A count, so that no load of this machine changes it.
+#[test]
+fn an_emulated_guest_does_not_translate_a_program_at_each_start() {
+    let world = World::new();
+    let args = ["create", "--name", "big", "--image", "debian", "--cpus", "1", "--network", "none"];
+    world.vm_ok(&args);
+    // Also where a processor could do it.
+    let started = world.tci().env("TCI_ACCEL", "tcg").args(["vm", "start", "big"]).status().unwrap();
+    assert!(started.success());
+    let translated = || {
+        let jit = r#"{"command-line": "info jit"}"#;
+        let said = world.vm_ok(&["qmp", "big", "human-monitor-command", jit]);
+        let count = said.split("TB count").nth(1).and_then(|rest| rest.split_whitespace().next());
+        count.and_then(|first| first.split('\\').next()?.parse::<u64>().ok()).unwrap()
+    };
+    let ten_times =
+        || world.vm_ok(&["exec", "big", "--", "bash", "-c", "for i in {1..10}; do bash -c :; done"]);
+    // What they all need, and what the kernel does for the first time.
+    ten_times();
+    ten_times();
+    let before = translated();
+    ten_times();
+    let each = (translated() - before) / 10;
+    assert!(each < 1000, "{each} blocks of code for each start; 6,000 when addresses differ");
+    world.remove("big");
+}

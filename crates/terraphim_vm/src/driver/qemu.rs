@@ -221,7 +221,9 @@ impl Machine<'_> {
             self.rootfs_format
         );
         if matches!(self.accelerator, Accelerator::Tcg { .. }) {
-            line += &format!(" tsc_early_khz={} tsc=reliable", tsc::measure_khz());
+            // Translated code is found again by its address. Were every process at addresses of its own, each start of a
+            // program would translate its libraries anew: bash takes 140 ms then, and 30 ms at the same addresses.
+            line += &format!(" norandmaps tsc_early_khz={} tsc=reliable", tsc::measure_khz());
         }
         if self.spec.network == Network::User {
             // The addresses of QEMU's user networking; given to the guest because asking by DHCP takes longer.
