@@ -62,6 +62,15 @@ pub struct Rebuilt {
     pub corrected: u64,
 }
 
+fn borrowed(rows: &[(String, FactRow)]) -> impl Iterator<Item = (&str, &FactRow)> {
+    rows.iter().map(|(repository, row)| (repository.as_str(), row))
+}
+
+/// Counters by what they count.
+fn by_key(rows: &[(String, FactRow)]) -> BTreeMap<(&str, &str, &str), &str> {
+    rows.iter().map(|(repository, row)| ((&**repository, &*row.kind, &*row.key), &*row.value)).collect()
+}
+
 impl RunStore {
     /// What was learned about a repository so far.
     ///
@@ -93,10 +102,10 @@ impl RunStore {
         let Some(id) = insert(&mut connection, event).await? else { return Ok(None) };
         let learned = models.own.apply(Some(&mut models.shared), event);
         let (own, shared) = (models.own.take_changes(), models.shared.take_changes());
-        write_facts(&mut connection, "learning_facts", &models.repository, &own).await?;
-        write_facts(&mut connection, "learning_facts", "", &shared).await?;
-        set_state(&mut connection, "applied", id).await?;
-        set_state(&mut connection, "version", VERSION).await?;
+        let own = own.iter().map(|row| (models.repository.as_str(), row));
+        let rows = own.chain(shared.iter().map(|row| ("", row)));
+        write_facts(&mut connection, "learning_facts", rows).await?;
+        set_state(&mut connection, &[("applied", id), ("version", VERSION)]).await?;
         connection.commit().await.query(operation)?;
         models.mark.applied = id;
         Ok(Some(learned))
@@ -147,25 +156,17 @@ impl RunStore {
         let mut replay = Replay::from_baseline(&mut connection).await?;
         replay.up_to(&mut connection, i64::MAX).await?;
         let (events, last) = (replay.events, replay.last);
-        let new: BTreeMap<(String, String, String), String> =
-            replay.rows().map(|(repository, row)| ((repository, row.kind, row.key), row.value)).collect();
-        let old: BTreeMap<_, _> = all_facts(&mut connection, "learning_facts")
-            .await?
-            .into_iter()
-            .map(|(repository, row)| ((repository, row.kind, row.key), row.value))
-            .collect();
+        let rows = replay.rows();
+        let before = all_facts(&mut connection, "learning_facts").await?;
+        let (new, old) = (by_key(&rows), by_key(&before));
         let corrected = new.iter().filter(|(key, value)| old.get(*key) != Some(value)).count()
             + old.keys().filter(|key| !new.contains_key(*key)).count();
         if corrected > 0 {
             begin_generation(&mut connection).await?;
             execute(&mut connection, "DELETE FROM learning_facts").await?;
-            for ((repository, kind, key), value) in &new {
-                let row = FactRow { kind: kind.clone(), key: key.clone(), value: value.clone() };
-                write_facts(&mut connection, "learning_facts", repository, &[row]).await?;
-            }
+            write_facts(&mut connection, "learning_facts", borrowed(&rows)).await?;
         }
-        set_state(&mut connection, "applied", last).await?;
-        set_state(&mut connection, "version", VERSION).await?;
+        set_state(&mut connection, &[("applied", last), ("version", VERSION)]).await?;
         connection.commit().await.query(operation)?;
         Ok(Rebuilt { events, facts: new.len() as u64, corrected: corrected as u64 })
     }
@@ -210,15 +211,13 @@ impl RunStore {
         replay.up_to(&mut connection, bound).await?;
         let gone = replay.events;
         execute(&mut connection, "DELETE FROM learning_baseline").await?;
-        for (repository, row) in replay.rows() {
-            write_facts(&mut connection, "learning_baseline", &repository, &[row]).await?;
-        }
+        write_facts(&mut connection, "learning_baseline", borrowed(&replay.rows())).await?;
         sqlx::query("DELETE FROM learning_events WHERE id <= $1")
             .bind(bound)
             .execute(&mut *connection)
             .await
             .query(operation)?;
-        set_state(&mut connection, "baseline", bound).await?;
+        set_state(&mut connection, &[("baseline", bound)]).await?;
         connection.commit().await.query(operation)?;
         Ok(gone)
     }
@@ -237,10 +236,8 @@ impl RunStore {
         if known > 0 {
             return Err(StoreError::LearnedAlready);
         }
-        for (repository, row) in rows {
-            for table in ["learning_baseline", "learning_facts"] {
-                write_facts(&mut connection, table, repository, std::slice::from_ref(row)).await?;
-            }
+        for table in ["learning_baseline", "learning_facts"] {
+            write_facts(&mut connection, table, borrowed(rows)).await?;
         }
         begin_generation(&mut connection).await?;
         connection.commit().await.query(operation)
@@ -318,12 +315,12 @@ impl Replay {
         }
     }
 
-    fn rows(self) -> impl Iterator<Item = (String, FactRow)> {
+    fn rows(self) -> Vec<(String, FactRow)> {
         let shared = self.shared.rows().into_iter().map(|row| (String::new(), row));
         let own = self.models.into_iter().flat_map(|(repository, model)| {
             model.rows().into_iter().map(move |row| (repository.clone(), row)).collect::<Vec<_>>()
         });
-        shared.chain(own)
+        shared.chain(own).collect()
     }
 }
 

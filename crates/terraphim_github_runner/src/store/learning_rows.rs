@@ -1,6 +1,6 @@
 //! The rows of what is learned: events, counters, and the numbers that say what the counters are of.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::error::{QueryContext as _, StoreError};
 use crate::learning::{
@@ -18,14 +18,18 @@ pub(super) struct Mark {
 }
 
 pub(super) async fn mark(connection: &mut SqliteConnection) -> Result<Mark, StoreError> {
-    let applied = state(connection, "applied").await?;
-    Ok(Mark { applied, generation: state(connection, "generation").await? })
+    let rows: Vec<(String, i64)> = sqlx::query_as("SELECT name, value FROM learning_state")
+        .fetch_all(connection)
+        .await
+        .query("read what was learned")?;
+    let value = |name: &str| rows.iter().find(|row| row.0 == name).map_or(0, |row| row.1);
+    Ok(Mark { applied: value("applied"), generation: value("generation") })
 }
 
 /// Counters changed, and by no event: whoever has them in memory must read them again.
 pub(super) async fn begin_generation(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let generation = state(connection, "generation").await?;
-    set_state(connection, "generation", generation + 1).await
+    set_state(connection, &[("generation", generation + 1)]).await
 }
 
 pub(super) fn damaged(source: serde_json::Error) -> StoreError {
@@ -109,25 +113,23 @@ pub(super) async fn insert(
     .query("record what was learned")
 }
 
-pub(super) async fn write_facts(
+/// All rows in few statements: each statement goes to SQLite's thread and back, and takes longer for that than for a row.
+pub(super) async fn write_facts<'a>(
     connection: &mut SqliteConnection,
     table: &'static str,
-    repository: &str,
-    rows: &[FactRow],
+    rows: impl Iterator<Item = (&'a str, &'a FactRow)>,
 ) -> Result<(), StoreError> {
-    let query = format!(
-        "INSERT INTO {table} (repository, kind, key, value) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (repository, kind, key) DO UPDATE SET value = excluded.value"
-    );
-    for row in rows {
-        sqlx::query(sqlx::AssertSqlSafe(query.clone()))
-            .bind(repository)
-            .bind(&row.kind)
-            .bind(&row.key)
-            .bind(&row.value)
-            .execute(&mut *connection)
-            .await
-            .query("record what was learned")?;
+    /// Few lengths, so that few statements are prepared; far below SQLite's limit of parameters (32,766).
+    const MAX_ROWS: usize = 64;
+    let rows: Vec<_> = rows.collect();
+    for rows in rows.chunks(MAX_ROWS) {
+        let head = format!("INSERT INTO {table} (repository, kind, key, value) ");
+        let mut query = QueryBuilder::<Sqlite>::new(head);
+        query.push_values(rows, |mut values, (repository, row)| {
+            values.push_bind(*repository).push_bind(&row.kind).push_bind(&row.key).push_bind(&row.value);
+        });
+        query.push(" ON CONFLICT (repository, kind, key) DO UPDATE SET value = excluded.value");
+        query.build().execute(&mut *connection).await.query("record what was learned")?;
     }
     Ok(())
 }
@@ -152,17 +154,13 @@ pub(super) async fn state(connection: &mut SqliteConnection, name: &str) -> Resu
 
 pub(super) async fn set_state(
     connection: &mut SqliteConnection,
-    name: &str,
-    value: i64,
+    values: &[(&str, i64)],
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO learning_state (name, value) VALUES ($1, $2) \
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(name)
-    .bind(value)
-    .execute(connection)
-    .await
-    .query("record what was learned")?;
+    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO learning_state (name, value) ");
+    query.push_values(values, |mut row, (name, value)| {
+        row.push_bind(*name).push_bind(*value);
+    });
+    query.push(" ON CONFLICT (name) DO UPDATE SET value = excluded.value");
+    query.build().execute(connection).await.query("record what was learned")?;
     Ok(())
 }
