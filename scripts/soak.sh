@@ -15,6 +15,6 @@ for image in busybox debian debian-docker debian-testing; do
   target/debug/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done
 echo "== a release has no fault points"
-cargo build --release --locked --quiet --package terraphim_ci
+cargo build --release --locked --quiet --workspace
 if grep -q TCI_FAULT target/release/tci; then echo "soak: target/release/tci has fault points"; exit 1; fi
-cargo test --workspace --locked -- --ignored soak_
+cargo test --workspace --locked --no-fail-fast -- --ignored soak_

@@ -1,6 +1,7 @@
 //! The agent's state, its two ways to start, and its one loop.
 
 use std::{
+    cell::OnceCell,
     fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
@@ -20,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    boot, forward::Forwards, kmsg, link::Link, port::Port, reaper::Reaper, server, tree::Groups, view::Views,
-    worker::Workers,
+    boot, calls::info::Machine, forward::Forwards, kmsg, link::Link, port::Port, reaper::Reaper, server,
+    tree::Groups, view::Views, worker::Workers,
 };
 
 /// What this process may do.
@@ -43,6 +44,8 @@ pub(crate) struct Agent {
     pub(crate) forwards: Forwards,
     /// What went wrong during start-up without ending it.
     pub(crate) warnings: Vec<String>,
+    /// Read when the host asks for the first time.
+    pub(crate) machine: OnceCell<Machine>,
     /// Whether this process is to end as soon as everything has been said.
     pub(crate) ending: watch::Sender<bool>,
 }
@@ -57,6 +60,7 @@ impl Agent {
             workers: Arc::new(Workers::new()?),
             forwards: Forwards::default(),
             warnings,
+            machine: OnceCell::new(),
             ending: watch::Sender::new(false),
         }))
     }

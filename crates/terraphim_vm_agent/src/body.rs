@@ -117,11 +117,6 @@ impl BodyWriter {
         self.send(bytes.into()).await
     }
 
-    /// Queues one frame of JSON.
-    pub(crate) async fn send_json(&mut self, tag: Tag, message: &impl Serialize) -> Result<(), Gone> {
-        self.send(json_frame(tag, message)).await
-    }
-
     /// Returns when the host cancelled the call or left.
     pub(crate) async fn cancelled(&mut self) {
         let _ = poll_fn(|ctx| self.stream.poll_reset(ctx)).await;

@@ -10,6 +10,11 @@ pub struct Layout {
     pub root: String,
     /// On the VM's writable disk: the pristine working tree and what each job wrote.
     pub scratch: String,
+    /// In the VM's memory: what each job writes for each of its steps.
+    pub memory: String,
+    /// The directory of the files through which steps and the engine speak, as a job sees it. In memory: every step has five
+    /// new ones, and making them on a disk takes an emulated guest as long as starting a process.
+    pub file_commands: String,
     /// The home directory, as a job sees it.
     pub home: String,
     /// The directory for temporary files, as a job sees it.
@@ -27,6 +32,8 @@ impl Default for Layout {
         Layout {
             root: "/workspace".to_owned(),
             scratch: terraphim_vm::protocol::message::SCRATCH.to_owned(),
+            memory: "/run/tci/memory".to_owned(),
+            file_commands: "/run/runner/file_commands".to_owned(),
             home: "/home/runner".to_owned(),
             tmp: "/tmp".to_owned(),
             tool_cache: "/opt/hostedtoolcache".to_owned(),
@@ -54,6 +61,11 @@ impl Layout {
         format!("{}/_temp", self.root)
     }
 
+    /// Where the files through which steps and the engine speak are, for steps that run in no container.
+    pub(super) fn file_commands(&self, has_views: bool) -> String {
+        if has_views { self.file_commands.clone() } else { format!("{}/_runner_file_commands", self.temp()) }
+    }
+
     /// Where a repository with actions is put, as every job sees it. It is outside of what each job has for itself.
     pub(super) fn action_root(&self, repository: &str, reference: &str) -> String {
         format!("{}/_actions/{repository}/{reference}", self.root)
@@ -62,12 +74,13 @@ impl Layout {
     /// The mounts that give a job a workspace, a home and temporary directories of its own.
     pub(super) fn mounts(&self, repository: &str, job: &JobKey) -> Vec<Mount> {
         let own = |name: &str| format!("{}/jobs/{job}/{name}", self.scratch);
-        let bind = |name: &str, target: String, mode| Mount::Bind {
-            source: own(name),
+        let bind_from = |source: String, target: String, mode| Mount::Bind {
+            source,
             target,
             owner: self.user.clone(),
             mode,
         };
+        let bind = |name: &str, target: String, mode| bind_from(own(name), target, mode);
         vec![
             Mount::Overlay {
                 lower: self.tree(true, repository),
@@ -79,6 +92,7 @@ impl Layout {
             bind("home", self.home.clone(), None),
             // World-writable with the sticky bit, as every /tmp.
             bind("tmp", self.tmp.clone(), Some(0o1777)),
+            bind_from(format!("{}/{job}", self.memory), self.file_commands.clone(), None),
         ]
     }
 }

@@ -81,7 +81,8 @@ impl Job {
                 Err(text) => return Ok(self.failed(frame, text).await),
             },
         };
-        let directory = format!("{}/{}", shared.inputs.layout.temp(), site.file_commands());
+        let has_views = shared.executor.capabilities().views;
+        let directory = site.file_commands(&shared.inputs.layout, has_views);
         let exchange = Exchange::new(&directory, Uuid::new_v4());
         let mut files = program.files;
         files.extend(exchange.files());

@@ -57,6 +57,8 @@ impl HostExecutor {
         Layout {
             root: path("workspace"),
             scratch: root.join("scratch").display().to_string(),
+            memory: root.join("memory").display().to_string(),
+            file_commands: path("file_commands"),
             home: path("home"),
             tmp: path("tmp"),
             tool_cache: path("tools"),

@@ -69,18 +69,30 @@ async fn told(secrets: &[String], late: &str, text: &str) -> String {
     // A backslash, a dollar and two braces: none of them is in a secret's alphabet at once.
     let workflow = parse(&WORKFLOW.replace("IN-TEXT", &line.replace("${{", "")));
     let result = world.run_plan(plan_workflow(&workflow).unwrap()).await;
-    let mut all = world.recorder.output() + &world.recorder.everything();
+    let mut all = world.recorder.output() + &unquoted(&world.recorder.everything());
     for event in world.recorder.events.lock().unwrap().iter() {
-        all += &format!("{event:?}\n");
+        all += &unquoted(&format!("{event:?}\n"));
         if let RunEvent::GroupStart { name, .. } = event {
             all += name;
         }
     }
     match result {
-        Ok(report) => all += &serde_json::to_string(&report).unwrap(),
-        Err(error) => all += &format!("{error} {error:?}"),
+        Ok(report) => all += &unquoted(&serde_json::to_string(&report).unwrap()),
+        Err(error) => all += &format!("{error} {}", unquoted(&format!("{error:?}"))),
     }
     all
+}
+
+/// JSON and `Debug` without the marks around texts: a shell takes the mark off a secret that begins with one, and what is left
+/// would be the whole again behind theirs. Marks within texts have a backslash before them.
+fn unquoted(text: &str) -> String {
+    let mut is_escaped = false;
+    let outer = |mark: char| {
+        let is_outer = mark == '"' && !is_escaped;
+        is_escaped = mark == '\\' && !is_escaped;
+        if is_outer { '\u{1}' } else { mark }
+    };
+    text.chars().map(outer).collect()
 }
 
 proptest! {

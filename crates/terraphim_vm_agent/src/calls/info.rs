@@ -10,17 +10,38 @@ use crate::{
     body::Refusal,
 };
 
+/// What stays the same until the next boot. Reading it costs an emulated guest as much as the rest of the call.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    boot_id: String,
+    memory_kib: u64,
+}
+
 pub(crate) fn info(agent: &Agent) -> Result<Vec<u8>, Refusal> {
-    let read = |error: io::Error| Refusal::internal(format!("cannot read /proc: {error}"));
+    let machine = match agent.machine.get() {
+        Some(machine) => machine,
+        None => {
+            let read = Machine::read();
+            let read = read.map_err(|error| Refusal::internal(format!("cannot read /proc: {error}")))?;
+            agent.machine.get_or_init(|| read)
+        }
+    };
+    let Machine { boot_id, memory_kib } = machine.clone();
     let info = AgentInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: GENERATION,
-        boot_id: agent::boot_id().map_err(read)?,
+        boot_id,
         uptime_ns: uptime_ns(),
-        memory_kib: memory_kib().map_err(read)?,
+        memory_kib,
         warnings: agent.warnings.clone(),
     };
     serde_json::to_vec(&info).map_err(|error| Refusal::internal(error.to_string()))
+}
+
+impl Machine {
+    fn read() -> io::Result<Machine> {
+        Ok(Machine { boot_id: agent::boot_id()?, memory_kib: memory_kib()? })
+    }
 }
 
 fn uptime_ns() -> u64 {

@@ -71,7 +71,7 @@ pub(super) async fn pump(
             () = readable(first) => {}
             () = readable(second) => {}
             _ = ended.changed() => {}
-            () = &mut patience, if reply.is_holding() => drop(reply.writer().await?),
+            () = &mut patience, if reply.held() > 0 => drop(reply.writer().await?),
             () = reply.cancelled() => return Err(Gone),
         }
     }

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use h2::{Reason, server::SendResponse};
 use http::Response;
 use serde::Serialize;
-use terraphim_vm_protocol::frame::Tag;
+use terraphim_vm_protocol::frame::{self, Tag};
 
 use crate::body::{BodyWriter, Gone, json_frame};
 
 /// An answer.
 pub(super) struct Reply {
     state: State,
-    /// Frames that are not yet sent.
-    held: Vec<Bytes>,
+    /// Frames that are not yet sent: each piece of a body costs an emulated guest as much as some system calls.
+    held: Vec<u8>,
 }
 
 enum State {
@@ -31,34 +31,45 @@ impl Reply {
 
     /// Keeps a frame until there is more to send.
     pub(super) fn hold_json(&mut self, tag: Tag, message: &impl Serialize) {
-        self.held.push(json_frame(tag, message));
+        self.held.extend_from_slice(&json_frame(tag, message));
     }
 
-    /// Whether something waits to be sent.
-    pub(super) fn is_holding(&self) -> bool {
-        !self.held.is_empty()
+    /// The same for one that is no JSON.
+    pub(super) fn hold(&mut self, tag: Tag, payload: &[u8]) {
+        frame::encode(tag, payload, &mut self.held);
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
     }
 
     /// Sends the head and what was kept; then the body can be written.
     pub(super) async fn writer(&mut self) -> Result<&mut BodyWriter, Gone> {
+        let held = std::mem::take(&mut self.held);
+        let writer = self.begun()?;
+        writer.send(held.into()).await?;
+        Ok(writer)
+    }
+
+    /// Sends the head.
+    fn begun(&mut self) -> Result<&mut BodyWriter, Gone> {
         if matches!(self.state, State::Unsent(_))
             && let State::Unsent(mut respond) = std::mem::replace(&mut self.state, State::Gone)
         {
             self.state = State::Sent(BodyWriter::new(respond.send_response(Response::new(()), false)?));
         }
         let State::Sent(writer) = &mut self.state else { return Err(Gone) };
-        for frame in self.held.drain(..) {
-            writer.send(frame).await?;
-        }
         Ok(writer)
     }
 
     /// Sends everything and the last frame. A host that left does not get it.
     pub(super) async fn finish(mut self, tag: Tag, message: &impl Serialize) {
-        if self.writer().await.is_ok()
+        self.hold_json(tag, message);
+        if self.begun().is_ok()
             && let State::Sent(writer) = self.state
         {
-            let _ = writer.send_last(json_frame(tag, message)).await;
+            let _ = writer.send_last(self.held.into()).await;
         }
     }
 

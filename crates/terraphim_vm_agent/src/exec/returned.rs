@@ -21,6 +21,11 @@ use crate::{
     worker::{Seat, Workers},
 };
 
+/// Files up to this size are read with the others and sent together.
+const SMALL: u64 = 16 * 1024;
+/// What is kept at most before it is sent.
+const HELD: usize = 64 * 1024;
+
 /// Sends a header for every path, and the content of those that can be read by `user` in `view`.
 pub(super) async fn send(
     workers: &Arc<Workers>,
@@ -33,25 +38,38 @@ pub(super) async fn send(
     let opened = workers.run(move |seat| open_all(seat, &paths, &user, view)).await;
     let opened = match opened.map_err(|refusal| refusal.message).and_then(|opened| opened) {
         Ok(opened) => opened,
-        Err(message) => (0..count).map(|_| Err(Some(message.clone()))).collect(),
+        Err(message) => (0..count).map(|_| Opened::Unreadable(message.clone())).collect(),
     };
-    let writer = reply.writer().await?;
     for (index, file) in opened.into_iter().enumerate() {
-        let (exists, error) = match &file {
-            Ok(_) | Err(Some(_)) => (true, file.as_ref().err().cloned().flatten()),
-            Err(None) => (false, None),
+        let (exists, size, error) = match &file {
+            Opened::Small(content) => (true, content.len() as u64, None),
+            Opened::Large(_, size) => (true, *size, None),
+            Opened::Unreadable(error) => (true, 0, Some(error.clone())),
+            Opened::Absent => (false, 0, None),
         };
-        let size = file.as_ref().map_or(0, |(_, size)| *size);
-        writer.send_json(Tag::File, &FileHeader { index, size, exists, error }).await?;
-        if let Ok((file, size)) = file {
-            send_content(writer, file, size).await?;
+        reply.hold_json(Tag::File, &FileHeader { index, size, exists, error });
+        match file {
+            Opened::Small(content) if !content.is_empty() => reply.hold(Tag::FileData, &content),
+            Opened::Large(file, size) => send_content(reply.writer().await?, file, size).await?,
+            _ => {}
+        }
+        if reply.held() > HELD {
+            reply.writer().await?;
         }
     }
     Ok(())
 }
 
-/// An open regular file and its size; else why it could not be opened, or `None` when it does not exist.
-type Opened = Result<(File, u64), Option<String>>;
+/// A file that is to be returned.
+enum Opened {
+    /// All of it.
+    Small(Vec<u8>),
+    /// An open regular file and its size.
+    Large(File, u64),
+    /// Why it could not be read.
+    Unreadable(String),
+    Absent,
+}
 
 fn open_all(
     seat: &mut Seat,
@@ -69,17 +87,26 @@ fn open_all(
 fn open(path: &str) -> Opened {
     // Without waiting for a writer, should it be a named pipe.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-    let describe = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => None,
-        _ => Some(format!("cannot read {path}: {error}")),
-    };
-    let file = file.map_err(describe)?;
-    let metadata = file.metadata().map_err(describe)?;
-    if !metadata.is_file() {
-        return Err(Some(format!("cannot read {path}: it is not a regular file")));
+    let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let read = opened.and_then(|mut file| {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        if metadata.len() > SMALL {
+            return Ok(Opened::Large(file, metadata.len()));
+        }
+        let mut content = Vec::new();
+        if metadata.len() > 0 {
+            file.by_ref().take(metadata.len()).read_to_end(&mut content)?;
+        }
+        Ok(Opened::Small(content))
+    });
+    match read {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Opened::Absent,
+        Err(error) => Opened::Unreadable(format!("cannot read {path}: {error}")),
     }
-    Ok((file, metadata.len()))
 }
 
 /// Exactly `size` bytes, as announced: one that shrank meanwhile is filled up with zeros.

@@ -163,7 +163,9 @@ mod tests {
             ]
         );
         assert_eq!(argv.len(), 4 + 6 * mounts.len());
-        assert_eq!(argv.last().unwrap(), "1777");
-        assert_eq!(leave(&mounts)[4..], ["/tmp", "/home/runner", "/workspace/_temp", "/workspace/r"]);
+        assert_eq!(argv.last().unwrap(), "755");
+        let targets =
+            ["/run/runner/file_commands", "/tmp", "/home/runner", "/workspace/_temp", "/workspace/r"];
+        assert_eq!(leave(&mounts)[4..], targets);
     }
 }

@@ -9,6 +9,7 @@ use super::job::State;
 use super::launch::{JobContainer, Launch, OwnContainer};
 use super::paths::{FILE_COMMANDS, Paths};
 use crate::engine::job::Job;
+use crate::engine::layout::Layout;
 use crate::workflow::ProcessSpec;
 
 /// Where the processes of a step run.
@@ -23,11 +24,11 @@ pub(in crate::engine) enum Site {
 }
 
 impl Site {
-    /// The directory for the files through which the step and the engine speak, in the temporary directory of the job.
-    pub(in crate::engine) fn file_commands(&self) -> &'static str {
+    /// The directory for the files through which the step and the engine speak.
+    pub(in crate::engine) fn file_commands(&self, layout: &Layout, has_views: bool) -> String {
         match self {
-            Site::Vm => "_runner_file_commands",
-            Site::Job(_) | Site::Own(_) => FILE_COMMANDS,
+            Site::Vm => layout.file_commands(has_views),
+            Site::Job(_) | Site::Own(_) => format!("{}/{FILE_COMMANDS}", layout.temp()),
         }
     }
 }
