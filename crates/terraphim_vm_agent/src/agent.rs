@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    boot, calls::info::Machine, forward::Forwards, kmsg, link::Link, port::Port, reaper::Reaper, server,
-    tree::Groups, view::Views, worker::Workers,
+    boot, calls::info::Machine, forward::Forwards, kmsg, link::Link, port::Port, priority, reaper::Reaper,
+    server, tree::Groups, view::Views, worker::Workers,
 };
 
 /// What this process may do.
@@ -148,7 +148,9 @@ async fn serve_socket(socket: OwnedFd, agent: &Rc<Agent>) -> io::Result<()> {
 
 /// The work is a task like any other: what wakes the future of `block_on` itself costs two more system calls each time.
 fn run(agent: Rc<Agent>, work: impl AsyncFnOnce(&Rc<Agent>) -> io::Result<()> + 'static) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let mut builder = Builder::new_current_thread();
+    let runtime =
+        builder.enable_all().on_thread_start(priority::follow).build_local(LocalOptions::default())?;
     runtime.block_on(async {
         tokio::task::spawn_local(agent.reaper.clone().run()?);
         let work = tokio::task::spawn_local(async move { work(&agent).await });

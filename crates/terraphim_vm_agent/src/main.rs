@@ -13,6 +13,7 @@
 //! | [`files`] | tar streams in and out |
 //! | [`forward`] | connections from the guest to the host |
 //! | [`reaper`], [`tree`] | zombies; killing everything a process started |
+//! | [`priority`] | coming before the processes of jobs |
 //! | [`worker`] | threads for what blocks or enters a view |
 
 mod agent;
@@ -25,6 +26,7 @@ mod forward;
 mod kmsg;
 mod link;
 mod port;
+mod priority;
 mod reaper;
 mod server;
 mod tree;

@@ -16,6 +16,7 @@ use rustix::{
 
 use crate::{
     body::Refusal,
+    priority,
     users::{self, User},
     view::{Namespace, no_thread},
 };
@@ -87,6 +88,7 @@ impl Workers {
     }
 
     fn serve(&self, mut work: Work) {
+        priority::follow();
         let (sender, more) = mpsc::channel();
         let mut seat = Seat { is_away: false, acts_as_user: false };
         loop {

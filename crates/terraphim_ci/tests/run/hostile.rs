@@ -132,8 +132,7 @@ fn a_step_that_forks_without_end_can_be_cancelled_and_cleaned_up_after() {
         run: echo cleaned up
 "#),
     );
-    // With the processors that a VM has by default.
-    let mut running = world.start(&["run", "--memory", "192", "--cpus", "2"]);
+    let mut running = world.start(&["run", "--memory", "192", "--cpus", "1"]);
     running.until("fork: retry");
     running.signal(Signal::INT);
     let (code, said) = running.end();

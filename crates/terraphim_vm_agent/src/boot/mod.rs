@@ -21,14 +21,12 @@ use rustix::{
     system::{RebootCommand, reboot},
 };
 
-use crate::kmsg;
+use crate::{kmsg, priority};
 use cmdline::CommandLine;
 pub(crate) use uevent::Uevents;
 
 /// What many open files need: servers and build tools of today exceed the kernel's default of 1024.
 const OPEN_FILES: Rlimit = Rlimit { current: Some(65_536), maximum: Some(1_048_576) };
-/// The agent does little, and that at once, however many processes of a job want the processor.
-const AGENT_NICE: i32 = -20;
 const HOSTNAME: &str = "tci";
 
 /// A started guest.
@@ -79,8 +77,7 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     attempt("raise the limit of open files", setrlimit(Resource::Nofile, OPEN_FILES).map_err(Into::into));
     // The out-of-memory killer spares PID 1 as it is (`oom_unkillable_task`), so nothing is to be set for it, and no child
     // has anything to undo.
-    let nice = rustix::process::setpriority_process(None, AGENT_NICE).map_err(Into::into);
-    attempt("give the agent its priority", nice);
+    attempt("give the agent its priority", priority::come_first());
     attempt("set the host name", set_hostname(HOSTNAME));
     attempt("start the loopback interface", network::start_loopback());
     if let Some(net) = &line.net {

@@ -140,9 +140,6 @@ impl<'a> Child<'a> {
         // SAFETY: plain system calls on the child's own state; the C library's mask type is filled before its use.
         unsafe {
             check(libc::setsid().into())?;
-            // The agent's own priority is not for its children. Refused where it is below the normal one; then that is
-            // the child's too.
-            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
             libc::umask(0o022);
             // The Rust runtime ignores it; programs expect to be ended by it.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
