@@ -21,8 +21,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Writers of other processes hold the lock for milliseconds; a migration of a large store for seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// One writer and a few readers; SQLite has one writer at a time anyway.
-const CONNECTIONS: u32 = 4;
+/// SQLite has one writer at a time. Several of one process would wait for each other asleep, and read again from the file
+/// what each has written; here they wait in turn for the one connection, which knows all of it. So nobody may ask for a
+/// second one while holding it.
+const WRITERS: u32 = 1;
+const READERS: u32 = 4;
 
 /// The database file below the data directory.
 pub(super) fn database(data: &Path) -> PathBuf {
@@ -55,7 +58,7 @@ pub(super) async fn for_writing(data: &Path) -> Result<SqlitePool, StoreError> {
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
-    let pool = connect(options, &path).await?;
+    let pool = connect(options, &path, WRITERS).await?;
     migrate(&pool, &path, is_new, &MIGRATIONS).await?;
     drop(lock);
     Ok(pool)
@@ -72,7 +75,7 @@ pub(super) async fn for_reading(data: &Path) -> Result<Option<SqlitePool>, Store
         .read_only(true)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
-    let pool = connect(options, &path).await?;
+    let pool = connect(options, &path, READERS).await?;
     let applied = applied_versions(&pool).await.map_err(|source| corrupt(&path, source))?;
     refuse_newer(&path, &applied, &MIGRATIONS)?;
     if pending(&applied, &MIGRATIONS).next().is_some() {
@@ -99,9 +102,13 @@ fn check_magic(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-async fn connect(options: SqliteConnectOptions, path: &Path) -> Result<SqlitePool, StoreError> {
+async fn connect(
+    options: SqliteConnectOptions,
+    path: &Path,
+    connections: u32,
+) -> Result<SqlitePool, StoreError> {
     SqlitePoolOptions::new()
-        .max_connections(CONNECTIONS)
+        .max_connections(connections)
         // There is no network that could have lost it, and asking is one more change of threads for each statement.
         .test_before_acquire(false)
         .connect_with(options)
@@ -217,7 +224,7 @@ mod tests {
         pool.close().await;
 
         let backup = SqliteConnectOptions::new().filename(dir.path().join("runs.db.before-9999"));
-        let backup = connect(backup, &path).await.unwrap();
+        let backup = connect(backup, &path, READERS).await.unwrap();
         let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         assert_eq!(applied_versions(&backup).await.unwrap(), known);
         backup.close().await;
@@ -234,7 +241,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = database(dir.path());
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let pool = connect(options, &path).await.unwrap();
+        let pool = connect(options, &path, WRITERS).await.unwrap();
         MIGRATIONS.run_to(2, &pool).await.unwrap();
         for statement in [
             "INSERT INTO runs (workflow_name, workflow_path, repository, event, git_ref, sha, run_number, attempt, owner_pid, \
