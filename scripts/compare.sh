@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TCI_TEST_IMAGES="$PWD/target/tci-test"
-cargo build --quiet --locked --package terraphim_ci
+cargo build --quiet --locked --workspace
 for image in busybox debian; do
   target/debug/tci --data-dir "$TCI_TEST_IMAGES" image build "$image"
 done

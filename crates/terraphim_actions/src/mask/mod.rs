@@ -230,6 +230,7 @@ fn failure(pattern: &[u8]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn masker(secrets: &[&str]) -> Masker {
         let mut masker = Masker::new();
@@ -264,5 +265,20 @@ mod tests {
     fn debug_output_shows_nothing() {
         let text = format!("{:?}", masker(&["hunter2"]).patterns);
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn passing_over_text_changes_nothing(
+            secrets in prop::collection::vec("[ab]{6,14}", 1..4),
+            text in "[abc]{0,120}",
+        ) {
+            let mut masker = Masker::new();
+            masker.add_all(secrets.iter().map(String::as_str)).expect("secrets");
+            prop_assert!(masker.sieve.is_some());
+            let masked = masker.mask(&text);
+            masker.sieve = None;
+            prop_assert_eq!(masked, masker.mask(&text));
+        }
     }
 }
