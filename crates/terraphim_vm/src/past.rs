@@ -1,8 +1,9 @@
 //! What was run in a VM, in this life of it and in earlier ones.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
-    io,
+    io::{self, BufRead as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -21,22 +22,28 @@ use crate::{
 /// What is noted down about an execution before it starts. Its environment is not: it may hold secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ExecutionNote {
+    pub(crate) id: String,
     pub(crate) argv: Vec<String>,
     pub(crate) started_at_ms: u64,
 }
 
 impl ExecutionNote {
-    pub(crate) const NAME: &str = "note.json";
+    /// Holds the notes of all executions of a VM, a line of JSON each. No execution has such an id.
+    pub(crate) const FILE: &str = "notes.jsonl";
 
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), VmError> {
-        let path = directory.join(ExecutionNote::NAME);
-        fs::write(&path, serde_json::to_vec(self).expect("plain data is JSON")).io("write", &path)
-    }
-
-    fn read(directory: &Path) -> ExecutionNote {
-        // Supervisors of earlier versions wrote none; then only the output is known.
-        let text = fs::read(directory.join(ExecutionNote::NAME)).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+    /// By their ids. A line that is not whole is that of an execution which never began.
+    pub(crate) fn read_all(directory: &Path) -> io::Result<HashMap<String, ExecutionNote>> {
+        let file = match File::open(directory.join(ExecutionNote::FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
+            file => io::BufReader::new(file?),
+        };
+        let mut notes = HashMap::new();
+        for line in file.split(b'\n') {
+            if let Ok(note) = serde_json::from_slice::<ExecutionNote>(&line?) {
+                notes.insert(note.id.clone(), note);
+            }
+        }
+        Ok(notes)
     }
 }
 
@@ -83,9 +90,11 @@ impl Host {
     /// There is no such VM, or its files cannot be read.
     pub fn executions(&self, id: &VmId) -> Result<Vec<Execution>, VmError> {
         let is_running = self.client(id).is_ok();
+        let directory = self.execution_directory(id);
+        let mut notes = ExecutionNote::read_all(&directory).io("read", &directory)?;
         let mut all = Vec::new();
-        for (name, directory) in self.execution_directories(id)? {
-            let path = directory.join("output");
+        for name in self.execution_ids(id)? {
+            let path = directory.join(&name);
             let (output_bytes, end) = match last_frame(&path) {
                 Ok(found) => found,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -94,7 +103,7 @@ impl Host {
             let lost =
                 || ExecutionEnd::Lost { message: "the VM ended and its supervisor with it".to_owned() };
             let end = end.or_else(|| (!is_running).then(lost));
-            let note = ExecutionNote::read(&directory);
+            let note = notes.remove(&name).unwrap_or_default();
             all.push(Execution {
                 id: name,
                 argv: note.argv,
@@ -117,8 +126,7 @@ impl Host {
         if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(missing());
         }
-        let mut found: Vec<String> =
-            self.execution_directories(id)?.into_iter().map(|(name, _)| name).collect();
+        let mut found = self.execution_ids(id)?;
         found.retain(|name| name.starts_with(wanted));
         found.sort();
         match (found.pop(), found.is_empty()) {
@@ -149,17 +157,20 @@ impl Host {
         Ok(Exec::recorded(nobody, exec, offset))
     }
 
-    fn execution_directories(&self, id: &VmId) -> Result<Vec<(String, PathBuf)>, VmError> {
-        let directory = self.paths().vm(id).join("exec");
+    fn execution_directory(&self, id: &VmId) -> PathBuf {
+        self.paths().vm(id).join("exec")
+    }
+
+    fn execution_ids(&self, id: &VmId) -> Result<Vec<String>, VmError> {
+        let directory = self.execution_directory(id);
         let entries = match fs::read_dir(&directory) {
             // Nothing was ever run in it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.io("read", &directory)?,
         };
-        let named = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, entry.path()));
-        // What is prepared for the next one has another name.
-        let is_id = |(name, _): &(String, PathBuf)| name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        Ok(entries.flatten().filter_map(named).filter(is_id).collect())
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        // The notes, what is prepared for the next one and what a client has seen have other names.
+        Ok(names.filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit())).collect())
     }
 }
 
@@ -237,9 +248,8 @@ mod tests {
         write(&host, &id, "aa01", &[(Tag::Stdout, b"hello"), (Tag::Exited, exited)], 0);
         write(&host, &id, "aa02", &[(Tag::Stdout, b"hello"), (Tag::Stdout, b"more")], 1);
         write(&host, &id, "bb", &[(Tag::Lost, b"gone")], 0);
-        ExecutionNote { argv: vec!["x".into()], started_at_ms: 5 }
-            .write(host.paths().exec_output(&id, "bb").parent().unwrap())
-            .unwrap();
+        let notes = host.paths().exec_output(&id, ExecutionNote::FILE);
+        fs::write(notes, "{\"id\":\"bb\",\"argv\":[\"x\"],\"started_at_ms\":5}\n{\"id\":\"aa0").unwrap();
         let all = host.executions(&id).unwrap();
         let ids: Vec<&str> = all.iter().map(|execution| execution.id.as_str()).collect();
         assert_eq!(ids, ["aa01", "aa02", "bb"]);

@@ -140,7 +140,7 @@ impl Paths {
     /// The frames of one execution.
     #[must_use]
     pub fn exec_output(&self, id: &VmId, exec: &str) -> PathBuf {
-        self.vm(id).join("exec").join(exec).join("output")
+        self.vm(id).join("exec").join(exec)
     }
 }
 

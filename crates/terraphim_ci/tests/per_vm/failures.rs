@@ -199,8 +199,7 @@ fn a_stop_during_an_execution_ends_it_as_lost() {
     let output = test.host.paths().vm(&vm.id).join("exec");
     let said = || {
         let all = fs::read_dir(&output).into_iter().flatten().flatten();
-        all.filter_map(|exec| fs::read(exec.path().join("output")).ok())
-            .any(|it| it.windows(5).any(|w| w == b"ready"))
+        all.filter_map(|exec| fs::read(exec.path()).ok()).any(|it| it.windows(5).any(|w| w == b"ready"))
     };
     test.wait_until("its first output", said);
     test.tell(&["vm", "stop", "--grace", "0", vm.id.as_str()]).ends(0, &[]);

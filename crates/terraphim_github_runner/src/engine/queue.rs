@@ -1,10 +1,13 @@
 //! An observer that a run does not wait for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::{JoinError, JoinHandle},
 };
 
@@ -12,6 +15,10 @@ use super::event::{RunEvent, RunObserver};
 
 /// Events that wait to be told; when so many wait, the run waits too. Output comes in pieces of at most some 64 KiB.
 const MAX_WAITING: usize = 64;
+
+/// So long the first event after a pause waits for others. Most pauses end with the end of a step, and then the host has a
+/// few milliseconds of work until the guest has its next one; what is told can be written down after that.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Tells another observer every event in its order from a task of its own, so that a step does not wait until what was
 /// before it is on the disk.
@@ -24,6 +31,8 @@ pub struct QueuedObserver {
 #[derive(Debug)]
 struct Queue {
     sender: mpsc::Sender<RunEvent>,
+    /// Ends all patience.
+    hurry: Arc<Notify>,
     worker: JoinHandle<()>,
 }
 
@@ -32,12 +41,21 @@ impl QueuedObserver {
     #[must_use]
     pub fn new(observer: Arc<dyn RunObserver>) -> QueuedObserver {
         let (sender, mut receiver) = mpsc::channel(MAX_WAITING);
+        let hurry = Arc::new(Notify::new());
+        let hurried = Arc::clone(&hurry);
         let worker = tokio::spawn(async move {
             while let Some(event) = receiver.recv().await {
+                tokio::select! {
+                    () = tokio::time::sleep(PATIENCE) => {}
+                    () = hurried.notified() => {}
+                }
                 observer.observe(&event).await;
+                while let Ok(event) = receiver.try_recv() {
+                    observer.observe(&event).await;
+                }
             }
         });
-        QueuedObserver { queue: Mutex::new(Some(Queue { sender, worker })) }
+        QueuedObserver { queue: Mutex::new(Some(Queue { sender, hurry, worker })) }
     }
 
     /// Returns when everything that happened was told; what happens later is not. May be called again.
@@ -46,8 +64,9 @@ impl QueuedObserver {
     /// The observer panicked: it may not know everything.
     pub async fn settle(&self) -> Result<(), JoinError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Queue { sender, worker }) = queue else { return Ok(()) };
+        let Some(Queue { sender, hurry, worker }) = queue else { return Ok(()) };
         drop(sender);
+        hurry.notify_one();
         worker.await
     }
 }

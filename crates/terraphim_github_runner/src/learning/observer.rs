@@ -38,6 +38,9 @@ pub struct RunFacts {
     pub environment: String,
 }
 
+/// Output up to so many bytes is read in less time than it takes to hand it to another thread.
+const SHORT_OUTPUT: usize = 1024;
+
 /// Learns from one run. What goes wrong there is logged once and changes nothing in the run.
 #[derive(Debug)]
 pub struct LearningObserver {
@@ -172,11 +175,13 @@ impl LearningObserver {
         // Reading a megabyte of output is no work for a thread that other jobs wait for.
         let output = open.output.text();
         let (failed, exit_code) = (ended.outcome != CommandOutcome::Success, ended.exit_code);
-        let looked_at = tokio::task::spawn_blocking(move || {
+        let is_short = output.len() <= SHORT_OUTPUT;
+        let look = move || {
             let signature = failed.then(|| FailureSignature::with_exit(&output, exit_code));
             (signature, outcomes::test_results(&output))
-        });
-        let (signature, tests) = looked_at.await.ok()?;
+        };
+        let (signature, tests) =
+            if is_short { look() } else { tokio::task::spawn_blocking(look).await.ok()? };
         let mut summary = TestSummary::default();
         self.learner
             .with_models(|models| {

@@ -164,9 +164,17 @@ impl AgentClient {
     /// # Errors
     /// The agent refuses the request or the connection breaks.
     pub async fn exec(&self, request: &ExecRequest) -> Result<(AgentExec, AgentInput), AgentError> {
+        self.exec_json(&json(request)).await
+    }
+
+    /// Runs the process of an [`ExecRequest`] that is JSON already.
+    ///
+    /// # Errors
+    /// As [`AgentClient::exec`].
+    pub async fn exec_json(&self, request: &[u8]) -> Result<(AgentExec, AgentInput), AgentError> {
         let (response, body) = self.open("exec", Method::POST, call::EXEC, false).await?;
         let sender = Arc::new(Sender::new(body));
-        sender.request(&json(request))?;
+        sender.request(request)?;
         // Dropped at the limit, both ends of the stream cancel what the agent may have begun.
         let output = within_limit("exec", begin("exec", response)).await?;
         Ok((AgentExec::new(output, Arc::clone(&sender)), AgentInput::new(sender)))

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 pub use super::executions::ExecutionInfo;
 use super::{
     NewForward, StopOptions,
-    executions::{Execution, Executions},
+    executions::{AskedExec, Execution, Executions},
     forwards,
     run::{AgentState, StopCall},
     snapshots::{NewSnapshot, Rollback, Snapshot, Snapshots},
@@ -33,7 +33,7 @@ use crate::{
     LimitsReport, VmError,
     agent::AgentClient,
     driver::{accelerator::Accelerator, qmp::Qmp},
-    protocol::message::{ExecRequest, TerminalSize, View},
+    protocol::message::{TerminalSize, View},
     registry::EndReason,
 };
 
@@ -201,7 +201,8 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Res
         (&Method::GET, ["v1", "exec"]) => Ok(json_response(&control.executions.list())),
         (&Method::POST, ["v1", "exec"]) => {
             let id = wanted_id(&request)?;
-            control.exec(id, read_json(request).await?).await
+            let asked = AskedExec::read(read_body(request).await?).map_err(|error| bad_body(&error))?;
+            control.exec(id, asked).await
         }
         (&Method::GET, ["v1", "exec", id, "output"]) => output(&control.execution(id)?, offset(&request)?),
         (&Method::POST, ["v1", "exec", id, "signal"]) => {
@@ -277,9 +278,9 @@ impl Control {
         Ok(work.await.map_err(ended)??)
     }
 
-    async fn exec(&self, id: Option<uuid::Uuid>, request: ExecRequest) -> Result<Response<Body>, Failure> {
+    async fn exec(&self, id: Option<uuid::Uuid>, asked: AskedExec) -> Result<Response<Body>, Failure> {
         let agent = self.agent().await?;
-        let execution = self.executions.start(&agent, id, &request).await?;
+        let execution = self.executions.start(&agent, id, asked).await?;
         let mut response = output(&execution, 0)?;
         let id = HeaderValue::from_str(execution.id()).expect("an execution's id is hexadecimal");
         response.headers_mut().insert(EXEC_ID_HEADER, id);
@@ -347,10 +348,16 @@ fn offset(request: &Request<Incoming>) -> Result<u64, Failure> {
 }
 
 async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
-    let bad = |message: String| Failure::Status(StatusCode::BAD_REQUEST, message);
+    serde_json::from_slice(&read_body(request).await?).map_err(|error| bad_body(&error))
+}
+
+async fn read_body(request: Request<Incoming>) -> Result<Bytes, Failure> {
     let body = Limited::new(request.into_body(), JSON_LIMIT).collect().await;
-    let bytes = body.map_err(|error| bad(format!("cannot read the body: {error}")))?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| bad(format!("cannot read the body: {error}")))
+    Ok(body.map_err(|error| bad_body(&*error))?.to_bytes())
+}
+
+fn bad_body(error: &dyn std::error::Error) -> Failure {
+    Failure::Status(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}"))
 }
 
 fn json_response(value: &impl Serialize) -> Response<Body> {

@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    io::Write as _,
     os::unix::fs::FileExt as _,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,10 +21,7 @@ use crate::{
     agent::{AgentClient, AgentError, AgentExec, AgentInput},
     fault::{self, Point},
     past::ExecutionNote,
-    protocol::{
-        frame::{self, Decoder, HEADER, Tag},
-        message::ExecRequest,
-    },
+    protocol::frame::{self, Decoder, HEADER, Tag},
 };
 
 /// One entry of the list of executions.
@@ -42,6 +39,22 @@ pub struct ExecutionInfo {
     pub finished: bool,
 }
 
+/// What was asked for. It is the agent's to understand; only what is noted down about it is looked at here.
+#[derive(Debug, Deserialize)]
+pub(super) struct AskedExec {
+    #[serde(skip)]
+    json: Bytes,
+    argv: Vec<String>,
+}
+
+impl AskedExec {
+    /// Of an [`ExecRequest`](crate::protocol::message::ExecRequest).
+    pub(super) fn read(json: Bytes) -> serde_json::Result<AskedExec> {
+        let asked: AskedExec = serde_json::from_slice(&json)?;
+        Ok(AskedExec { json, ..asked })
+    }
+}
+
 /// How far an execution's file is written.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
@@ -56,6 +69,8 @@ pub(super) struct Execution {
     argv: Vec<String>,
     started_at_ms: u64,
     path: PathBuf,
+    /// Open as long as somebody writes or reads it: no number of past executions holds descriptors.
+    file: Weak<File>,
     progress: watch::Sender<Progress>,
     /// The last frame, when there was no room for it in the file.
     unwritten: OnceLock<Bytes>,
@@ -89,13 +104,14 @@ impl Executions {
         &self,
         agent: &AgentClient,
         id: Option<uuid::Uuid>,
-        request: &ExecRequest,
+        request: AskedExec,
     ) -> Result<Arc<Execution>, VmError> {
         let id = id.unwrap_or_else(uuid::Uuid::now_v7).simple().to_string();
-        let (directory, file) = self.places.take(&id)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        ExecutionNote { argv: request.argv.clone(), started_at_ms }.write(&directory)?;
+        let note = ExecutionNote { id, argv: request.argv, started_at_ms };
+        let (path, file) = self.places.take(&note.id, &note)?;
+        let file = Arc::new(file);
         fault::at(Point::ExecPrepared)?;
         // From before the start, so that an end in between is news too.
         let mut ends = self.ends.subscribe();
@@ -104,7 +120,7 @@ impl Executions {
             tokio::task::yield_now().await;
             self.places.prepare();
         };
-        let (started, ()) = tokio::join!(agent.exec(request), prepare);
+        let (started, ()) = tokio::join!(agent.exec_json(&request.json), prepare);
         let (output, input) = match started {
             Err(error @ AgentError::Broken { .. }) => {
                 return Err(why_lost(&mut ends).await.map_or(error.into(), VmError::Lost));
@@ -113,15 +129,16 @@ impl Executions {
         };
         fault::at(Point::ExecStarted)?;
         let execution = Arc::new(Execution {
-            id: id.clone(),
-            argv: request.argv.clone(),
+            id: note.id,
+            argv: note.argv,
             started_at_ms,
-            path: directory.join("output"),
+            path,
+            file: Arc::downgrade(&file),
             progress: watch::Sender::new(Progress::default()),
             unwritten: OnceLock::new(),
             input,
         });
-        self.lock().insert(id, Arc::clone(&execution));
+        self.lock().insert(execution.id.clone(), Arc::clone(&execution));
         let writer = Writer {
             execution: Arc::clone(&execution),
             file,
@@ -179,11 +196,10 @@ impl Execution {
         self: Arc<Self>,
         offset: u64,
     ) -> std::io::Result<impl futures_util::Stream<Item = std::io::Result<Bytes>> + use<>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset))?;
+        let file = self.file.upgrade().map_or_else(|| File::open(&self.path).map(Arc::new), Ok)?;
         let progress = self.progress.subscribe();
         let state = (self, file, offset, progress);
-        Ok(futures_util::stream::try_unfold(state, |(this, mut file, offset, mut progress)| async move {
+        Ok(futures_util::stream::try_unfold(state, |(this, file, offset, mut progress)| async move {
             let Ok(now) = progress.wait_for(|now| now.written > offset || now.finished).await.map(|now| *now)
             else {
                 return Ok(None);
@@ -198,7 +214,7 @@ impl Execution {
             }
             let mut buffer = vec![0; ahead.min(READ_SIZE)];
             // From the page cache: it was written moments ago, so this does not hold up the loop.
-            file.read_exact(&mut buffer)?;
+            file.read_exact_at(&mut buffer, offset)?;
             let offset = offset + buffer.len() as u64;
             Ok(Some((Bytes::from(buffer), (this, file, offset, progress))))
         }))
@@ -207,7 +223,7 @@ impl Execution {
 
 struct Writer {
     execution: Arc<Execution>,
-    file: File,
+    file: Arc<File>,
     decoder: Decoder,
     /// Bytes of whole frames in the file. Nobody is shown the beginning of a frame: its rest may never come.
     whole: u64,
@@ -255,7 +271,7 @@ impl Writer {
 
     /// The frames are only looked at to know which is the last.
     fn write(&mut self, bytes: &Bytes) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
+        (&*self.file).write_all(bytes)?;
         fault::at(Point::ExecWritten).map_err(std::io::Error::other)?;
         self.decoder.push(bytes);
         loop {

@@ -1,13 +1,15 @@
-//! Where executions keep what they write: a directory each, made before it is needed.
+//! Where executions keep what they write: a file each for the frames, and a line in one file for what was asked.
 //!
 //! A new file takes a file system milliseconds when many were removed a moment ago (ext4 does not use the inodes of the
-//! last seconds again), and who asks for an execution waits for that. So the directory of the next one is made while the
-//! guest is busy with this one, and then only gets its name.
+//! last seconds again), and who asks for an execution waits for that. So the file of the next one is made while the guest
+//! is busy with this one, and then only gets its name.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -16,89 +18,148 @@ use crate::{VmError, error::IoContext as _, past::ExecutionNote};
 
 /// No execution has such an id.
 const NEXT: &str = ".next";
-const OUTPUT: &str = "output";
 
 /// The places of one VM's executions.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     directory: PathBuf,
+    // Std mutexes: held for a system call or two, never across an await.
+    next: Arc<Mutex<Option<File>>>,
+    notes: Arc<Mutex<Notes>>,
+}
+
+/// One line for each execution, the whole ones first.
+#[derive(Debug)]
+struct Notes {
+    path: PathBuf,
+    file: File,
+    length: u64,
 }
 
 impl Places {
     pub(super) fn open(directory: PathBuf) -> Result<Places, VmError> {
         crate::make_private_directory(&directory).io("create", &directory)?;
-        Ok(Places { directory })
+        let notes = Notes::open(directory.join(ExecutionNote::FILE))?;
+        Ok(Places { directory, next: Arc::default(), notes: Arc::new(Mutex::new(notes)) })
     }
 
     /// Makes the place of the next execution. What goes wrong is left to that one: it makes what is missing, and says why
     /// it cannot.
     pub(super) fn prepare(&self) {
-        let next = self.directory.join(NEXT);
-        let made = match fs::create_dir(&next) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made,
-        };
-        let files = [OUTPUT, ExecutionNote::NAME].map(|name| next.join(name));
-        if let Err(error) = made.and_then(|()| files.iter().try_for_each(|file| create(file).map(drop))) {
-            tracing::debug!("cannot prepare {}: {error}", next.display());
+        let path = self.directory.join(NEXT);
+        match open(&path, false) {
+            Ok(file) => *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
+            Err(error) => tracing::debug!("cannot prepare {}: {error}", path.display()),
         }
     }
 
-    /// The place of the execution `id`: its directory, and where its output goes.
+    /// The place of the execution `id`, where its output goes; what it is has been noted down.
     ///
     /// # Errors
     /// It was used before, or cannot be made.
-    pub(super) fn take(&self, id: &str) -> Result<(PathBuf, File), VmError> {
+    pub(super) fn take(&self, id: &str, note: &ExecutionNote) -> Result<(PathBuf, File), VmError> {
         let place = self.directory.join(id);
-        let named = renameat_with(CWD, self.directory.join(NEXT), CWD, &place, RenameFlags::NOREPLACE);
-        if named.is_err() {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let named = next.and_then(|file| {
+            renameat_with(CWD, self.directory.join(NEXT), CWD, &place, RenameFlags::NOREPLACE).ok()?;
+            Some(file)
+        });
+        let file = match named {
+            Some(file) => file,
             // None is prepared, or the id was used before: then this fails too.
-            fs::create_dir(&place).io("create", &place)?;
-        }
-        let output = place.join(OUTPUT);
-        let file = create(&output).io("create", &output)?;
+            None => open(&place, true).io("create", &place)?,
+        };
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).add(note)?;
         Ok((place, file))
     }
 }
 
-/// A file that is there already is as empty as a new one.
-fn create(path: &Path) -> io::Result<File> {
-    File::options().write(true).create(true).truncate(false).open(path)
+impl Notes {
+    fn open(path: PathBuf) -> Result<Notes, VmError> {
+        let file = open(&path, false).io("create", &path)?;
+        let length = file.metadata().io("read", &path)?.len();
+        let mut notes = Notes { path, file, length };
+        // The last line of a supervisor that was killed may lack its end: the next one starts on a line of its own.
+        if length > 0 {
+            notes.write(b"\n")?;
+        }
+        Ok(notes)
+    }
+
+    fn add(&mut self, note: &ExecutionNote) -> Result<(), VmError> {
+        let mut line = serde_json::to_vec(note).expect("plain data is JSON");
+        line.push(b'\n');
+        self.write(&line)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), VmError> {
+        // What a full disk cut off is written over by the next one.
+        self.file.write_all_at(bytes, self.length).io("write", &self.path)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Unless it must be new, a file that is there already is as good as a new one.
+fn open(path: &Path, is_new: bool) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).create_new(is_new).truncate(false).open(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, io::Write as _};
+
     use super::*;
+
+    fn note(id: &str) -> ExecutionNote {
+        ExecutionNote { id: id.to_owned(), argv: vec!["x\n\"y\"".to_owned()], started_at_ms: 1 }
+    }
+
+    fn noted(directory: &Path) -> Vec<String> {
+        let mut ids: Vec<String> = ExecutionNote::read_all(directory).unwrap().into_keys().collect();
+        ids.sort();
+        ids
+    }
 
     #[test]
     fn a_prepared_place_is_used_once_and_a_used_id_never_again() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places::open(dir.path().join("exec")).unwrap();
+        let directory = dir.path().join("exec");
+        let places = Places::open(directory.clone()).unwrap();
         places.prepare();
         places.prepare();
-        let next = dir.path().join("exec").join(NEXT);
-        let prepared = fs::metadata(next.join(OUTPUT)).unwrap();
-        let (first, _) = places.take("aa").unwrap();
-        let inode = |meta: &fs::Metadata| std::os::unix::fs::MetadataExt::ino(meta);
-        assert_eq!(inode(&fs::metadata(first.join(OUTPUT)).unwrap()), inode(&prepared));
+        let next = directory.join(NEXT);
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        let prepared = inode(&next);
+        let (first, mut file) = places.take("aa", &note("aa")).unwrap();
+        file.write_all(b"first").unwrap();
+        assert_eq!((inode(&first), fs::read(&first).unwrap()), (prepared, b"first".to_vec()));
         assert!(!next.exists());
-        let (second, _) = places.take("bb").unwrap();
-        assert!(second.join(OUTPUT).exists());
-        places.prepare();
+        let (second, _) = places.take("bb", &note("bb")).unwrap();
+        assert!(second.exists());
         for used in ["aa", "bb"] {
-            let refused = places.take(used).unwrap_err();
+            places.prepare();
+            let refused = places.take(used, &note(used)).unwrap_err();
             let is_used = |source: &io::Error| source.kind() == io::ErrorKind::AlreadyExists;
             assert!(matches!(&refused, VmError::Io { source, .. } if is_used(source)), "{refused:?}");
+            assert_eq!(fs::read(&first).unwrap(), b"first");
         }
-        assert!(next.exists());
+        assert_eq!(noted(&directory), ["aa", "bb"]);
     }
 
     #[test]
-    fn a_place_that_a_killed_supervisor_had_half_made_is_completed() {
+    fn a_killed_supervisor_leaves_nothing_that_stops_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places::open(dir.path().join("exec")).unwrap();
-        fs::create_dir(dir.path().join("exec").join(NEXT)).unwrap();
-        let (place, _) = places.take("aa").unwrap();
-        assert!(place.join(OUTPUT).exists());
+        let directory = dir.path().join("exec");
+        Places::open(directory.clone()).unwrap().take("aa", &note("aa")).unwrap();
+        let notes = directory.join(ExecutionNote::FILE);
+        let mut torn = fs::read(&notes).unwrap();
+        torn.extend_from_slice(br#"{"id":"bb","ar"#);
+        fs::write(&notes, torn).unwrap();
+        fs::write(directory.join(NEXT), "").unwrap();
+        let places = Places::open(directory.clone()).unwrap();
+        places.prepare();
+        places.take("cc", &note("cc")).unwrap();
+        assert_eq!(noted(&directory), ["aa", "cc"]);
     }
 }

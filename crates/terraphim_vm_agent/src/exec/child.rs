@@ -6,14 +6,14 @@
 
 use std::{
     arch::asm,
-    ffi::{CString, c_char},
+    ffi::c_char,
     io,
     mem::MaybeUninit,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::plan::Plan;
+use super::{plan::Plan, texts::Texts};
 
 /// clone(2); the constants of the `libc` crate are too narrow for their values.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
@@ -48,6 +48,7 @@ pub(super) struct Child<'a> {
     plan: &'a Plan,
     argv: Vec<*const c_char>,
     env: Vec<*const c_char>,
+    candidates: Vec<*const c_char>,
     streams: [RawFd; 3],
     is_terminal: bool,
     /// What the child leaves here: 0, or the stage's number plus one and the error's number.
@@ -56,13 +57,16 @@ pub(super) struct Child<'a> {
 
 impl<'a> Child<'a> {
     pub(super) fn new(plan: &'a Plan, streams: [RawFd; 3], is_terminal: bool) -> Child<'a> {
-        let pointers = |texts: &[CString]| {
-            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+        let terminated = |texts: &Texts| {
+            let mut pointers = texts.pointers();
+            pointers.push(std::ptr::null());
+            pointers
         };
         Child {
             plan,
-            argv: pointers(&plan.argv),
-            env: pointers(&plan.env),
+            argv: terminated(&plan.argv),
+            env: terminated(&plan.env),
+            candidates: plan.candidates.pointers(),
             streams,
             is_terminal,
             report: AtomicU64::new(0),
@@ -181,17 +185,32 @@ impl<'a> Child<'a> {
     fn execute(&self) -> io::Error {
         let mut forbidden = false;
         let mut last = libc::ENOENT;
-        for candidate in &self.plan.candidates {
-            // SAFETY: null-terminated arrays of C strings that the plan owns; on success this never returns.
-            unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.env.as_ptr()) };
-            last = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        for &candidate in &self.candidates {
+            last = self.execute_at(candidate);
             match last {
                 libc::EACCES => forbidden = true,
                 libc::ENOENT | libc::ENOTDIR => {}
-                _ => return io::Error::from_raw_os_error(last),
+                _ => break,
             }
         }
-        io::Error::from_raw_os_error(if forbidden { libc::EACCES } else { last })
+        let is_absent = matches!(last, libc::ENOENT | libc::ENOTDIR);
+        io::Error::from_raw_os_error(if forbidden && is_absent { libc::EACCES } else { last })
+    }
+
+    /// Becomes this program, or says why not.
+    fn execute_at(&self, candidate: *const c_char) -> i32 {
+        let errno = || io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        // execve(2) copies all arguments and variables before it looks for the file: in most places of `PATH` for nothing.
+        // SAFETY: a C string that the plan owns.
+        if self.candidates.len() > 1 && unsafe { libc::access(candidate, libc::F_OK) } != 0 {
+            let why = errno();
+            if matches!(why, libc::ENOENT | libc::ENOTDIR) {
+                return why;
+            }
+        }
+        // SAFETY: null-terminated arrays of C strings that the plan owns; on success this never returns.
+        unsafe { libc::execve(candidate, self.argv.as_ptr(), self.env.as_ptr()) };
+        errno()
     }
 }
 

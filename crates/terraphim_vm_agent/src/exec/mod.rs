@@ -15,6 +15,8 @@ mod plan;
 mod reply;
 mod returned;
 mod spawn;
+mod texts;
+mod written;
 
 use std::{rc::Rc, time::Duration};
 
@@ -29,11 +31,11 @@ use tokio::sync::watch;
 use crate::{
     agent::Agent,
     body::{self, Gone},
-    users::User,
     view::Namespace,
 };
 use input::{Input, InputEnd};
 use reply::Reply;
+use returned::Wanted;
 use spawn::{Process, Remains};
 
 /// A failure before the process ran.
@@ -59,14 +61,15 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
     let return_files = request.return_files.clone();
-    let process = match start(&agent, request, view.clone(), &mut reply).await {
+    let mut process = match start(&agent, request, view.clone(), &mut reply).await {
         Ok(process) => process,
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
-    let return_files = (return_files, process.user.clone(), view);
+    let wanted =
+        Wanted { paths: return_files, user: process.user.clone(), view, blank: process.blank.take() };
     let (exited, remains) = run(process, &mut input, &mut reply).await;
     match exited {
-        Ok(exited) => finish(&agent, reply, return_files, exited).await,
+        Ok(exited) => finish(&agent, reply, wanted, exited).await,
         Err(Gone) if input.is_malformed() => reply.abort(Reason::PROTOCOL_ERROR),
         Err(Gone) => {}
     }
@@ -74,8 +77,6 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
     tokio::task::yield_now().await;
     remains.put_away(agent.groups.as_deref());
 }
-
-type ReturnFiles = (Vec<String>, User, Option<Namespace>);
 
 fn find_view(agent: &Agent, request: &ExecRequest) -> Result<Option<Namespace>, ExecFailed> {
     let Some(name) = &request.view else { return Ok(None) };
@@ -152,11 +153,10 @@ async fn run(
     (exited, remains)
 }
 
-async fn finish(agent: &Agent, mut reply: Reply, (paths, user, view): ReturnFiles, exited: ExecExited) {
-    if !paths.is_empty() && returned::send(&agent.workers, &mut reply, paths, user, view).await.is_err() {
-        return;
+async fn finish(agent: &Agent, mut reply: Reply, wanted: Wanted, exited: ExecExited) {
+    if returned::send(&agent.workers, &mut reply, wanted).await.is_ok() {
+        reply.finish(Tag::Exited, &exited).await;
     }
-    reply.finish(Tag::Exited, &exited).await;
 }
 
 /// The status in the words of the protocol.

@@ -13,7 +13,7 @@ use terraphim_vm_protocol::{
     message::FileHeader,
 };
 
-use super::reply::Reply;
+use super::{reply::Reply, written::Blank};
 use crate::{
     body::{BodyWriter, Gone},
     users::User,
@@ -26,14 +26,28 @@ const SMALL: u64 = 16 * 1024;
 /// What is kept at most before it is sent.
 const HELD: usize = 64 * 1024;
 
-/// Sends a header for every path, and the content of those that can be read by `user` in `view`.
-pub(super) async fn send(
-    workers: &Arc<Workers>,
-    reply: &mut Reply,
-    paths: Vec<String>,
-    user: User,
-    view: Option<Namespace>,
-) -> Result<(), Gone> {
+/// What a request wants back.
+pub(super) struct Wanted {
+    pub(super) paths: Vec<String>,
+    /// Who must be able to read it, and where.
+    pub(super) user: User,
+    pub(super) view: Option<Namespace>,
+    /// How it was written, if that is all that is to be known.
+    pub(super) blank: Option<Blank>,
+}
+
+/// Sends a header for every path, and the content of those that can be read.
+pub(super) async fn send(workers: &Arc<Workers>, reply: &mut Reply, wanted: Wanted) -> Result<(), Gone> {
+    let Wanted { paths, user, view, blank } = wanted;
+    if paths.is_empty() {
+        return Ok(());
+    }
+    if blank.is_some_and(|blank| blank.is_untouched()) {
+        for index in 0..paths.len() {
+            reply.hold_json(Tag::File, &FileHeader { index, size: 0, exists: true, error: None });
+        }
+        return Ok(());
+    }
     let count = paths.len();
     let opened = workers.run(move |seat| open_all(seat, &paths, &user, view)).await;
     let opened = match opened.map_err(|refusal| refusal.message).and_then(|opened| opened) {

@@ -23,7 +23,8 @@ use super::{
     child::{Child, Failure, Stage},
     exit_status, failed,
     output::Output,
-    plan::{self, Plan},
+    plan::Plan,
+    written::{self, Blank},
 };
 use crate::{
     reaper::{Claim, Reaper},
@@ -38,6 +39,8 @@ use crate::{
 pub(super) struct Process {
     /// Whose it is.
     pub(super) user: User,
+    /// The files to return that were written for it, see [`Blank`].
+    pub(super) blank: Option<Blank>,
     pub(super) pid: i32,
     pub(super) spawn_us: u64,
     pub(super) stdin: Option<OwnedFd>,
@@ -74,9 +77,10 @@ pub(super) fn start(
         seat.enter(view).map_err(|error| resources("enter the view", error))?;
     }
     let plan = Plan::new(request)?;
-    plan::write_files(seat, &plan.user, &request.write_files)?;
+    let blank = written::write_files(seat, &plan.user, request)?;
     let streams = make_streams(request, plan.user.uid).map_err(|error| resources("make streams", error))?;
-    launch(&plan, streams, group, reaper)
+    let process = launch(&plan, streams, group, reaper)?;
+    Ok(Process { blank, ..process })
 }
 
 fn make_streams(request: &ExecRequest, uid: u32) -> io::Result<Streams> {
@@ -164,6 +168,7 @@ fn launch(
     let Streams { stdin, outputs, terminal, child: _ } = streams;
     Ok(Process {
         user: plan.user.clone(),
+        blank: None,
         pid,
         spawn_us,
         stdin,
@@ -229,7 +234,7 @@ impl Remains {
 fn explain(plan: &Plan, failure: Failure) -> ExecFailed {
     let Failure { stage, errno } = failure;
     let error = io::Error::from_raw_os_error(errno);
-    let program = plan.argv[0].to_string_lossy();
+    let program = plan.argv.iter().next().unwrap_or_default().to_string_lossy();
     if stage == Stage::Directory {
         let message = format!("cannot enter working directory {}: {error}", plan.cwd.to_string_lossy());
         return failed(ExecFailure::WorkingDirectory, message);

@@ -15,7 +15,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn of(host: &Host, vm: &VmId, exec: &str) -> Seen {
-        Seen { path: host.paths().exec_output(vm, exec).with_file_name("seen"), file: None }
+        Seen { path: host.paths().exec_output(vm, exec).with_extension("seen"), file: None }
     }
 
     /// The offset that was shown last; 0 when nobody has shown anything.
