@@ -196,10 +196,10 @@ fn a_stop_during_an_execution_ends_it_as_lost() {
     test.tell(&["vm", "start", vm.id.as_str()]).ends(0, &[]);
     let mut exec = test.tci(&["vm", "exec", vm.id.as_str(), "--", "sh", "-c", "echo ready; sleep 600"]);
     let exec = exec.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let output = test.host.paths().vm(&vm.id).join("exec");
     let said = || {
-        let all = fs::read_dir(&output).into_iter().flatten().flatten();
-        all.filter_map(|exec| fs::read(exec.path()).ok()).any(|it| it.windows(5).any(|w| w == b"ready"))
+        let all = test.host.executions(&vm.id).unwrap();
+        let outputs = all.iter().map(|exec| fs::read(test.host.paths().exec_output(&vm.id, &exec.id)));
+        outputs.flatten().any(|it| it.windows(5).any(|w| w == b"ready"))
     };
     test.wait_until("its first output", said);
     test.tell(&["vm", "stop", "--grace", "0", vm.id.as_str()]).ends(0, &[]);

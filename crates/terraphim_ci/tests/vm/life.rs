@@ -119,7 +119,7 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     };
     let (execution, written) = ours();
     let vm = world.vm_ok(&["ls", "-q"]);
-    let seen = world.data().join("vms").join(vm.trim()).join("exec").join(&execution).join("seen");
+    let seen = world.data().join("vms").join(vm.trim()).join("exec").join(format!("{execution}.seen"));
     let remembered = || fs::read_to_string(&seen).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let deadline = Instant::now() + LIMIT;
     // It remembers after it has shown, a moment after we have read it.

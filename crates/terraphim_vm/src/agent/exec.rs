@@ -109,8 +109,11 @@ impl AgentExec {
 
 impl Drop for AgentExec {
     fn drop(&mut self) {
-        let reason = if self.has_ended { Reason::NO_ERROR } else { Reason::CANCEL };
-        self.sender.lock().send_reset(reason);
+        // After the last frame the agent closes the other half of the stream. To do it from here too would interrupt an
+        // emulated guest for half a millisecond, just when it is to get the next request.
+        if !self.has_ended {
+            self.sender.lock().send_reset(Reason::CANCEL);
+        }
     }
 }
 

@@ -43,8 +43,11 @@ fn failed(reason: ExecFailure, message: impl Into<String>) -> ExecFailed {
     ExecFailed { reason, message: message.into() }
 }
 
-/// How long the answer of a process that says nothing waits for its end, see [`reply`].
-const STARTED_WAITS: Duration = Duration::from_millis(5);
+/// How long the answer of a process that says nothing waits for its end, see [`reply`]: most commands of a job are that
+/// short, and nobody needs to know sooner that they run.
+const STARTED_WAITS: Duration = Duration::from_millis(50);
+/// The same for one that somebody may write to as soon as it is known.
+const STARTED_WAITS_FOR_INPUT: Duration = Duration::from_millis(5);
 /// How long the head of the answer waits for the process. A start that takes longer is waiting for a disk.
 const HEAD_WAITS: Duration = Duration::from_secs(1);
 
@@ -61,13 +64,17 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
     let return_files = request.return_files.clone();
+    let patience = match request.stdin || request.terminal.is_some() {
+        true => STARTED_WAITS_FOR_INPUT,
+        false => STARTED_WAITS,
+    };
     let mut process = match start(&agent, request, view.clone(), &mut reply).await {
         Ok(process) => process,
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
     let wanted =
         Wanted { paths: return_files, user: process.user.clone(), view, blank: process.blank.take() };
-    let (exited, remains) = run(process, &mut input, &mut reply).await;
+    let (exited, remains) = run(process, &mut input, &mut reply, patience).await;
     match exited {
         Ok(exited) => finish(&agent, reply, wanted, exited).await,
         Err(Gone) if input.is_malformed() => reply.abort(Reason::PROTOCOL_ERROR),
@@ -114,6 +121,7 @@ async fn run(
     mut process: Process,
     input: &mut Input,
     reply: &mut Reply,
+    patience: Duration,
 ) -> (Result<ExecExited, Gone>, Remains) {
     let tree = process.tree.clone();
     reply.hold_json(Tag::Started, &ExecStarted { pid: process.pid, spawn_us: process.spawn_us });
@@ -129,7 +137,7 @@ async fn run(
         exited
     };
     let pump = async {
-        let pumped = output::pump(sources, &mut outputs, reply, ended).await;
+        let pumped = output::pump(sources, &mut outputs, reply, (ended, patience)).await;
         if pumped.is_err() {
             tree.kill();
         }

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use tokio::{
     sync::watch::Receiver,
 };
 
-use super::{STARTED_WAITS, reply::Reply};
+use super::reply::Reply;
 use crate::{body::Gone, watch::watch};
 
 /// One read, and so one frame, at most: with its header a quarter of a MiB, the largest HTTP/2 frame in use.
@@ -35,12 +36,12 @@ pub(super) struct Output {
 }
 
 /// Sends what the sources hold until the tree has `ended` and they are empty. When the host leaves, stops early. They are
-/// left in `open`: closing them can wait.
+/// left in `open`: closing them can wait. What is held of the answer is sent when nothing was said for `patience`.
 pub(super) async fn pump(
     sources: Vec<(Tag, OwnedFd)>,
     open: &mut Vec<Output>,
     reply: &mut Reply,
-    mut ended: Receiver<bool>,
+    (mut ended, patience): (Receiver<bool>, Duration),
 ) -> Result<(), Gone> {
     for (tag, file) in sources {
         // Fails only when the kernel is out of memory for watching descriptors: nothing can be read then.
@@ -48,7 +49,7 @@ pub(super) async fn pump(
         open.push(Output { tag, file, is_open: true, is_large: false });
     }
     let mut buffer = Vec::new();
-    let patience = tokio::time::sleep(STARTED_WAITS);
+    let patience = tokio::time::sleep(patience);
     tokio::pin!(patience);
     loop {
         // Read before the outputs are: what is written after the end cannot be of this tree.
