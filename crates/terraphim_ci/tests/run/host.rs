@@ -201,6 +201,16 @@ impl World {
         }
     }
 
+    /// Waits until the log of the first job of the first run holds `text`.
+    pub(crate) fn until_logged(&self, text: &str) {
+        let log = self.data().join("runs/1/job-1.log");
+        let deadline = Instant::now() + LIMIT;
+        while !fs::read_to_string(&log).is_ok_and(|log| log.contains(text)) {
+            assert!(Instant::now() < deadline, "{text:?} is not in {}", log.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The most memory that the supervisor of a VM has had so far, in KiB.
     pub(crate) fn supervisor_peak_kib(&self) -> u64 {
         let of = |(pid, line): (i32, String)| line.contains(" vm-supervisor ").then(|| peak_kib(pid))?;

@@ -76,6 +76,8 @@ fn the_vm_of_a_killed_program_ends_and_its_row_tells_the_truth() {
     world.workflow("sleep", SLEEPER);
     let mut running = world.start(&["run"]);
     running.until(" started");
+    // It is written down beside what is shown, not before.
+    world.until_logged("started");
     running.signal(Signal::KILL);
     assert_eq!(running.end().0, 128 + 9);
     world.assert_clean();

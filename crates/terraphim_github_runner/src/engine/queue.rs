@@ -44,13 +44,9 @@ impl QueuedObserver {
         let hurry = Arc::new(Notify::new());
         let hurried = Arc::clone(&hurry);
         let worker = tokio::spawn(async move {
-            while let Some(event) = receiver.recv().await {
-                tokio::select! {
-                    () = tokio::time::sleep(PATIENCE) => {}
-                    () = hurried.notified() => {}
-                }
-                observer.observe(&event).await;
-                while let Ok(event) = receiver.try_recv() {
+            let mut waiting = Vec::new();
+            while gather(&mut receiver, &mut waiting, &hurried).await {
+                for event in waiting.drain(..) {
                     observer.observe(&event).await;
                 }
             }
@@ -69,6 +65,29 @@ impl QueuedObserver {
         hurry.notify_one();
         worker.await
     }
+}
+
+/// Waits for events; false after the last. What a step says does not wait: whoever has seen it finds it in the log, even if
+/// this process is killed then.
+async fn gather(
+    receiver: &mut mpsc::Receiver<RunEvent>,
+    waiting: &mut Vec<RunEvent>,
+    hurry: &Notify,
+) -> bool {
+    if receiver.recv_many(waiting, MAX_WAITING).await == 0 {
+        return false;
+    }
+    let patience = tokio::time::sleep(PATIENCE);
+    tokio::pin!(patience);
+    while waiting.len() < MAX_WAITING && !waiting.iter().any(|event| matches!(event, RunEvent::Output { .. }))
+    {
+        tokio::select! {
+            more = receiver.recv_many(waiting, MAX_WAITING) => if more == 0 { break },
+            () = &mut patience => break,
+            () = hurry.notified() => break,
+        }
+    }
+    true
 }
 
 #[async_trait]
