@@ -23,6 +23,6 @@ if [ ! -x "$venv/bin/maqet" ]; then
 fi
 "$venv/bin/maqet" --help >/dev/null || refuse "maqet $version does not run here"
 
-cargo build --release --locked --package terraphim_ci
+cargo build --release --locked --workspace --quiet
 target/release/tci --data-dir "$PWD/target/tci-test" image build busybox
 exec "$venv/bin/python" scripts/compare_vm.py target/release/tci "$venv/bin/maqet" target/tci-test

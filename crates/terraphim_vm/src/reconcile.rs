@@ -4,7 +4,7 @@
 //! says is gone, or what holds nothing of value, is removed: a registry that was moved away or put back from a copy costs
 //! no VM its disk.
 
-use std::{collections::BTreeSet, fs, io, path::Path, str::FromStr as _, time::Duration};
+use std::{cell::OnceCell, collections::BTreeSet, fs, io, path::Path, str::FromStr as _, time::Duration};
 
 use crate::{
     Host, Paths, ProcessId, VmError, VmId, VmRecord,
@@ -29,14 +29,14 @@ impl Host {
         if !self.paths().registry().exists() {
             return Ok(());
         }
-        let registry = Registry::read_only(&self.paths().registry())?;
+        let registries = Registries::open(self.paths())?;
         let mut first = Ok(());
         let mut known = BTreeSet::new();
-        for row in registry.list()? {
+        for row in registries.reader.list()? {
             match row {
                 Ok(row) => {
                     if row.needs_repair() {
-                        first = first.and(self.repair(&row.id));
+                        first = first.and(self.repair_in(&registries, &row.id, ""));
                     }
                     known.insert(row.id);
                 }
@@ -45,11 +45,11 @@ impl Host {
                 Err(error) => first = first.and(Err(error.into())),
             }
         }
-        for id in registry.removed()? {
-            first = first.and(self.finish_removal(&id));
+        for id in registries.reader.removed()? {
+            first = first.and(self.finish_removal(&registries, &id));
         }
         for id in self.strays(&known) {
-            first = first.and(self.clear_stray(&id));
+            first = first.and(self.clear_stray(&registries, &id));
         }
         first
     }
@@ -61,16 +61,20 @@ impl Host {
 
     /// Likewise for who knows how the supervisor ended.
     pub(crate) fn repair_because(&self, id: &VmId, detail: &str) -> Result<(), VmError> {
-        let read = || Registry::read_only(&self.paths().registry());
-        let Some(row) = read()?.get(id)?.filter(VmRecord::needs_repair) else { return Ok(()) };
+        self.repair_in(&Registries::open(self.paths())?, id, detail)
+    }
+
+    fn repair_in(&self, registries: &Registries, id: &VmId, detail: &str) -> Result<(), VmError> {
+        let read = || registries.reader.get(id);
+        let Some(row) = read()?.filter(VmRecord::needs_repair) else { return Ok(()) };
         let Some(lock) = self.lock_after(&row)? else { return Ok(()) };
         // Read again under the lock: somebody may have repaired, started or removed it meanwhile.
-        let Some(row) = read()?.get(id)? else { return lock.discard(self.paths(), id) };
+        let Some(row) = read()? else { return lock.discard(self.paths(), id) };
         if !row.needs_repair() {
             return Ok(());
         }
         fault::at(Point::RepairLocked)?;
-        let registry = Registry::read_write(&self.paths().registry())?;
+        let registry = registries.writer()?;
         let claim = Claim { id: id.clone(), epoch: row.epoch };
         if row.state.is_owned() {
             self.await_hypervisor(&row)?;
@@ -85,7 +89,7 @@ impl Host {
             fault::at(Point::RepairRecorded)?;
         }
         // A VM that was made for one process is of no use to anybody else.
-        if row.owner.is_some() { purge(self.paths(), &registry, &claim) } else { Ok(()) }
+        if row.owner.is_some() { purge(self.paths(), registry, &claim) } else { Ok(()) }
     }
 
     /// Takes the lock that the dead supervisor of a row had; `None` when somebody else has it. A process that dies loses its
@@ -114,10 +118,10 @@ impl Host {
     }
 
     /// Removes the files of a VM whose row was deleted.
-    fn finish_removal(&self, id: &VmId) -> Result<(), VmError> {
+    fn finish_removal(&self, registries: &Registries, id: &VmId) -> Result<(), VmError> {
         // Its supervisor, or whoever removes it, is at it.
         let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
-        let registry = Registry::read_write(&self.paths().registry())?;
+        let registry = registries.writer()?;
         // A row of this id is there again only when somebody put it back.
         if registry.get(id)?.is_none() {
             remove_files(self.paths(), id)?;
@@ -139,9 +143,9 @@ impl Host {
 
     /// Removes what a start leaves that raced with the VM's removal: a lock, a directory of sockets, a supervisor's log. A
     /// directory with anything else in it stays, see [the module](self).
-    fn clear_stray(&self, id: &VmId) -> Result<(), VmError> {
+    fn clear_stray(&self, registries: &Registries, id: &VmId) -> Result<(), VmError> {
         let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
-        if Registry::read_only(&self.paths().registry())?.get(id)?.is_some() {
+        if registries.reader.get(id)?.is_some() {
             return Ok(());
         }
         let directory = self.paths().vm(id);
@@ -154,6 +158,29 @@ impl Host {
             _ => return Ok(()),
         }
         remove_files(self.paths(), id)
+    }
+}
+
+/// The registry, opened once for all repairs of a command: to open it takes as long as to write to it. For writing only
+/// when there is something to write.
+struct Registries<'a> {
+    paths: &'a Paths,
+    reader: Registry,
+    writer: OnceCell<Registry>,
+}
+
+impl Registries<'_> {
+    fn open(paths: &Paths) -> Result<Registries<'_>, VmError> {
+        let reader = Registry::read_only(&paths.registry())?;
+        Ok(Registries { paths, reader, writer: OnceCell::new() })
+    }
+
+    fn writer(&self) -> Result<&Registry, VmError> {
+        if let Some(writer) = self.writer.get() {
+            return Ok(writer);
+        }
+        let opened = Registry::read_write(&self.paths.registry())?;
+        Ok(self.writer.get_or_init(|| opened))
     }
 }
 

@@ -114,5 +114,16 @@ async fn nonsense_on_the_control_socket_harms_nothing() {
     let row = test.row(&vm).unwrap();
     assert_eq!((row.state, row.supervisor), (VmState::Running, vm.supervisor.clone()), "seed {seed}");
     client.wait_agent().await.unwrap();
+    // What is wrong in the eyes of the guest is wrong for the caller, and was never begun.
+    let known = test.host.executions(&vm.id).unwrap();
+    for wrong in [r#"{"argv":["true"],"env":5}"#, r#"{"argv":[5]}"#, r#"{"arg":["true"]}"#] {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let head = format!("POST /v1/exec HTTP/1.1\r\nHost: vm\r\nContent-Length: {}\r\n\r\n", wrong.len());
+        stream.write_all(&[head.as_bytes(), wrong.as_bytes()].concat()).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("at line 1 column"), "{said}");
+    }
+    assert_eq!(test.host.executions(&vm.id).unwrap(), known);
     test.host.stop(&vm.id, &crate::host::NOW).await.unwrap();
 }

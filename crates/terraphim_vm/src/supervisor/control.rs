@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     LimitsReport, VmError,
-    agent::AgentClient,
+    agent::{AgentClient, AgentError},
     driver::{accelerator::Accelerator, qmp::Qmp},
     protocol::message::{TerminalSize, View},
     registry::EndReason,
@@ -155,6 +155,9 @@ async fn answer(control: &Arc<Control>, request: Request<Incoming>) -> Response<
     route(control, request).await.unwrap_or_else(|failure| {
         let (status, message) = match failure {
             Failure::Status(status, message) => (status, message),
+            Failure::Vm(error @ VmError::Agent(AgentError::Refused { status: 400, .. })) => {
+                (StatusCode::BAD_REQUEST, error.to_string())
+            }
             Failure::Vm(error @ VmError::NoSnapshot(_)) => (StatusCode::NOT_FOUND, error.to_string()),
             Failure::Vm(VmError::Refused { status, message }) => {
                 (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), message)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     os::unix::fs::FileExt as _,
     path::PathBuf,
@@ -125,7 +125,14 @@ impl Executions {
             Err(error @ AgentError::Broken { .. }) => {
                 return Err(why_lost(&mut ends).await.map_or(error.into(), VmError::Lost));
             }
-            started => started?,
+            Err(error) => {
+                if matches!(error, AgentError::Refused { .. }) {
+                    // Nothing was begun, so there is nothing to list.
+                    let _ = fs::remove_file(&path);
+                }
+                return Err(error.into());
+            }
+            Ok(started) => started,
         };
         fault::at(Point::ExecStarted)?;
         let execution = Arc::new(Execution {

@@ -23,8 +23,7 @@ const NEXT: &str = ".next";
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     directory: PathBuf,
-    // Std mutexes: held for a system call or two, never across an await.
-    next: Arc<Mutex<Option<File>>>,
+    // Std mutex: held for one write, never across an await.
     notes: Arc<Mutex<Notes>>,
 }
 
@@ -40,16 +39,15 @@ impl Places {
     pub(super) fn open(directory: PathBuf) -> Result<Places, VmError> {
         crate::make_private_directory(&directory).io("create", &directory)?;
         let notes = Notes::open(directory.join(ExecutionNote::FILE))?;
-        Ok(Places { directory, next: Arc::default(), notes: Arc::new(Mutex::new(notes)) })
+        Ok(Places { directory, notes: Arc::new(Mutex::new(notes)) })
     }
 
     /// Makes the place of the next execution. What goes wrong is left to that one: it makes what is missing, and says why
     /// it cannot.
     pub(super) fn prepare(&self) {
         let path = self.directory.join(NEXT);
-        match open(&path, false) {
-            Ok(file) => *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
-            Err(error) => tracing::debug!("cannot prepare {}: {error}", path.display()),
+        if let Err(error) = open(&path, false) {
+            tracing::debug!("cannot prepare {}: {error}", path.display());
         }
     }
 
@@ -59,16 +57,10 @@ impl Places {
     /// It was used before, or cannot be made.
     pub(super) fn take(&self, id: &str, note: &ExecutionNote) -> Result<(PathBuf, File), VmError> {
         let place = self.directory.join(id);
-        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let named = next.and_then(|file| {
-            renameat_with(CWD, self.directory.join(NEXT), CWD, &place, RenameFlags::NOREPLACE).ok()?;
-            Some(file)
-        });
-        let file = match named {
-            Some(file) => file,
-            // None is prepared, or the id was used before: then this fails too.
-            None => open(&place, true).io("create", &place)?,
-        };
+        let named = renameat_with(CWD, self.directory.join(NEXT), CWD, &place, RenameFlags::NOREPLACE);
+        // When none is prepared, or the id was used before: then this fails too.
+        let is_new = named.is_err();
+        let file = open(&place, is_new).io("create", &place)?;
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).add(note)?;
         Ok((place, file))
     }
