@@ -9,10 +9,11 @@ use std::{
 };
 
 use rustix::process::Signal;
-use terraphim_vm::{EndReason, VmRecord, VmState};
+use terraphim_vm::{EndReason, StopStep, VmRecord, VmState};
 
 use crate::{
     host::{TestHost, finish},
+    is_dead,
     processes::Role,
     signal,
 };
@@ -161,11 +162,18 @@ async fn a_start_during_the_stop_waits_for_it_and_starts_anew() {
     test.host.stop(&vm.id, &crate::host::NOW).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_supervisor_that_hangs_is_told_of() {
+/// Both wait ten seconds for a sign of life, so they do at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supervisor_that_hangs_is_told_of_and_can_be_stopped_with_its_hypervisor() {
     let test = TestHost::new();
-    let vm = test.running().await;
-    signal(&vm.supervisor, Signal::STOP);
+    let (vm, silent) = (test.running().await, test.running().await);
+    for process in [&vm.supervisor, &silent.hypervisor, &silent.supervisor] {
+        signal(process, Signal::STOP);
+    }
+    let stop = tokio::spawn({
+        let (host, id) = (test.host.clone(), silent.id.clone());
+        async move { host.stop(&id, &crate::host::NOW).await }
+    });
     let id = vm.id.as_str();
     let hint = format!("tci vm stop {id}");
     test.tell(&["vm", "ping", id]).ends(3, &[id, "has not answered for 10 s", &hint]);
@@ -173,6 +181,10 @@ async fn a_supervisor_that_hangs_is_told_of() {
     signal(&vm.supervisor, Signal::CONT);
     test.tell(&["vm", "ping", id]).ends(0, &[]);
     test.host.stop(&vm.id, &crate::host::NOW).await.unwrap();
+
+    assert_eq!(stop.await.unwrap().unwrap().step, StopStep::Kill);
+    assert!(is_dead(&silent.hypervisor) && is_dead(&silent.supervisor));
+    assert_eq!(test.row(&silent).unwrap().state, VmState::Stopped);
 }
 
 #[tokio::test]

@@ -102,19 +102,6 @@ async fn a_lock_that_goes_with_a_dying_supervisor_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_stopped_supervisor_and_hypervisor_can_be_stopped() {
-    let test = TestHost::new();
-    let vm = test.running().await;
-    for process in [&vm.hypervisor, &vm.supervisor] {
-        signal(process, Signal::STOP);
-    }
-    let report = test.host.stop(&vm.id, &NOW).await.unwrap();
-    assert_eq!(report.step, StopStep::Kill);
-    assert!(is_dead(&vm.hypervisor) && is_dead(&vm.supervisor));
-    assert_eq!(test.row(&vm).unwrap().state, VmState::Stopped);
-}
-
-#[tokio::test]
 async fn a_hypervisor_that_hears_nothing_is_killed_by_the_ladder() {
     let test = TestHost::new();
     let vm = test.running().await;
