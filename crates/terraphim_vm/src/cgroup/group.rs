@@ -275,4 +275,105 @@ mod tests {
         assert!(!ours.exists() && strange.exists() && !note(&paths, &id).exists());
         remove_left(&paths, &id).unwrap();
     }
+
+    /// Why this host cannot show it: written past the captured output, which is not shown of a test that passes.
+    fn skipped(why: &str) {
+        let line = format!("SKIPPED the_kernel_keeps_what_a_group_says: {why}\n");
+        std::io::Write::write_all(&mut io::stderr(), line.as_bytes()).unwrap();
+    }
+
+    /// Runs a script in the groups; it enters them as a hypervisor does.
+    fn run(group: &Group, script: &str) -> std::process::Output {
+        let enter = "for group; do echo 0 >$group/cgroup.procs || exit 99; done;";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("{enter} {script}"), "sh"]).args(&group.report.groups);
+        command.output().unwrap()
+    }
+
+    #[test]
+    fn the_kernel_keeps_what_a_group_says() {
+        let versions: Result<Vec<Version>, String> =
+            Controller::ALL.iter().map(|controller| Ok(place::find(*controller)?.version)).collect();
+        let versions = match versions {
+            Ok(versions) => versions,
+            Err(why) => return skipped(&why),
+        };
+        println!("control groups of versions {versions:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let (paths, id) = (Paths::new(dir.path()).unwrap(), VmId::random());
+        fs::create_dir_all(paths.vm(&id)).unwrap();
+        let limits =
+            Limits { cpu_percent: Some(50), memory_mib: Some(32), processes: Some(6), ..Limits::default() };
+        let group = Group::create(&paths, &id, &limits).unwrap().unwrap();
+        assert_eq!(group.report.unenforced, [] as [String; 0]);
+
+        // Half of one processor's time, of which it wants all.
+        let busy = run(&group, "timeout 2 sh -c 'while :; do :; done'");
+        let throttled = group.report.groups.iter().find_map(|group| {
+            let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok())
+        });
+        assert!(throttled.is_some_and(|times| times > 0), "{throttled:?}: {busy:?}");
+
+        assert!(!group.was_out_of_memory());
+        let greedy = run(&group, "exec tail /dev/zero");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&greedy.status), Some(9), "{greedy:?}");
+        assert!(group.was_out_of_memory());
+
+        let many = run(&group, "for n in 1 2 3 4 5 6 7 8; do sleep 1 & done");
+        assert!(String::from_utf8_lossy(&many.stderr).contains("fork"), "{many:?}");
+
+        let groups = group.report.groups.clone();
+        drop(group);
+        assert!(!groups.is_empty() && groups.iter().all(|group| !group.exists()), "{groups:?}");
+    }
+
+    /// This host may have the one version; the kernel of a guest has the other, and is a host as good as any.
+    #[tokio::test]
+    #[ignore = "soak: carries this program into a guest"]
+    async fn soak_the_kernel_of_a_guest_keeps_what_a_group_of_version_two_says() {
+        use crate::{ExecEvent, Host, VmSpec, protocol::message::ExecRequest};
+        let program = std::env::current_exe().unwrap();
+        let target = program.ancestors().nth(3).unwrap();
+        let images =
+            std::env::var_os("TCI_TEST_IMAGES").map_or_else(|| target.join("tci-test"), PathBuf::from);
+        let directory = tempfile::Builder::new().prefix("tci-groups-").tempdir().unwrap();
+        let data = directory.path().join("data");
+        fs::create_dir(&data).unwrap();
+        for name in ["images", "cache"] {
+            let place = fs::canonicalize(images.join(name)).expect("guest images: run `make test` once");
+            std::os::unix::fs::symlink(place, data.join(name)).unwrap();
+        }
+        let tci = program.ancestors().nth(2).unwrap().join("tci");
+        crate::make_private_directory(&directory.path().join("run")).unwrap();
+        let paths = Paths::from_parts(data, directory.path().join("run/host"));
+        let host = Host::open(paths).unwrap().with_supervisor_program(tci);
+        let id = host.create(&VmSpec { image: "debian".to_owned(), ..VmSpec::default() }).unwrap().id;
+        host.start(&id).await.unwrap();
+        let vm = host.client(&id).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_path_with_name(&program, "program").unwrap();
+        vm.upload("/opt/groups", None, io::Cursor::new(tar.into_inner().unwrap())).await.unwrap();
+        let test = "cgroup::group::tests::the_kernel_keeps_what_a_group_says";
+        // The guest gives its groups no share of the processor to divide, a host of systemd does.
+        let script = format!(
+            "echo +cpu >/sys/fs/cgroup/cgroup.subtree_control && /opt/groups/program --exact {test} --nocapture 2>&1"
+        );
+        let request = ExecRequest {
+            argv: vec!["sh".to_owned(), "-c".to_owned(), script],
+            inherit_env: true,
+            ..ExecRequest::default()
+        };
+        let mut exec = vm.exec(&request).await.unwrap();
+        let mut said = String::new();
+        while let Some(event) = exec.next().await.unwrap() {
+            match event {
+                ExecEvent::Stdout(bytes) => said += &String::from_utf8_lossy(&bytes),
+                ExecEvent::Exited(exited) => assert_eq!(exited.status.shell_code(), 0, "{said}"),
+                _ => {}
+            }
+        }
+        host.remove(&id, true).await.unwrap();
+        assert!(said.contains("versions [Two, Two, Two]") && said.contains("1 passed"), "{said}");
+    }
 }
