@@ -67,8 +67,8 @@ impl QueuedObserver {
     }
 }
 
-/// Waits for events; false after the last. What a step says does not wait: whoever has seen it finds it in the log, even if
-/// this process is killed then.
+/// Waits for events; false after the last. What a step says does not wait: of what was shown as little as possible is
+/// missing in the log when this process is killed.
 async fn gather(
     receiver: &mut mpsc::Receiver<RunEvent>,
     waiting: &mut Vec<RunEvent>,

@@ -5,7 +5,7 @@
 //! is busy with this one, and then only gets its name.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -61,7 +61,11 @@ impl Places {
         // When none is prepared, or the id was used before: then this fails too.
         let is_new = named.is_err();
         let file = open(&place, is_new).io("create", &place)?;
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).add(note)?;
+        if let Err(error) = self.notes.lock().unwrap_or_else(PoisonError::into_inner).add(note) {
+            // It will not begin, so there is nothing to list.
+            let _ = fs::remove_file(&place);
+            return Err(error);
+        }
         Ok((place, file))
     }
 }
@@ -99,7 +103,7 @@ fn open(path: &Path, is_new: bool) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _};
+    use std::io::Write as _;
 
     use super::*;
 

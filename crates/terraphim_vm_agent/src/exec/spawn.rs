@@ -79,8 +79,7 @@ pub(super) fn start(
     let plan = Plan::new(request)?;
     let blank = written::write_files(seat, &plan.user, request)?;
     let streams = make_streams(request, plan.user.uid).map_err(|error| resources("make streams", error))?;
-    let process = launch(&plan, streams, group, reaper)?;
-    Ok(Process { blank, ..process })
+    launch(&plan, blank, streams, group, reaper)
 }
 
 fn make_streams(request: &ExecRequest, uid: u32) -> io::Result<Streams> {
@@ -146,6 +145,7 @@ pub(super) fn set_size(terminal: impl AsFd, size: TerminalSize) -> io::Result<()
 
 fn launch(
     plan: &Plan,
+    blank: Option<Blank>,
     streams: Streams,
     group: Option<Group>,
     reaper: &Arc<Reaper>,
@@ -168,7 +168,7 @@ fn launch(
     let Streams { stdin, outputs, terminal, child: _ } = streams;
     Ok(Process {
         user: plan.user.clone(),
-        blank: None,
+        blank,
         pid,
         spawn_us,
         stdin,

@@ -23,6 +23,9 @@ use terraphim_vm_protocol::message::{ExecFailed, ExecFailure, ExecRequest, FileW
 use super::failed;
 use crate::{users::User, worker::Seat};
 
+/// The permission to read of the one who a file is written for.
+const OWNER_READS: u32 = 0o400;
+
 /// The files that are to be returned, when each of them was written empty, and all into one directory.
 pub(super) struct Blank {
     directory: OwnedFd,
@@ -30,7 +33,7 @@ pub(super) struct Blank {
 }
 
 impl Blank {
-    /// Whether they all are what was written, still empty, and may be read by whom they were written for.
+    /// Whether they all are what was written, still empty, and with the permissions that they were given.
     pub(super) fn is_untouched(&self) -> bool {
         self.files.iter().all(|(name, written)| {
             let now = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -74,7 +77,8 @@ fn write_all(request: &ExecRequest, mask: u32) -> Result<Option<Blank>, String> 
             }
             let directory = directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
             let target = write_file(directory, name, file, mask)?;
-            if file.content.is_empty() && request.return_files.contains(&file.path) {
+            let is_blank = file.content.is_empty() && file.mode & OWNER_READS != 0;
+            if is_blank && request.return_files.contains(&file.path) {
                 blank.push((name.to_string_lossy().into_owned(), fstat(target)?));
             }
             Ok(())
@@ -192,6 +196,9 @@ mod tests {
         apart.write_files.extend(other.write_files);
         apart.return_files.extend(other.return_files);
         assert!(write_all(&apart, 0).unwrap().is_none());
+        let mut unreadable = request(dir.path(), &[""]);
+        unreadable.write_files[0].mode = 0o200;
+        assert!(write_all(&unreadable, 0).unwrap().is_none());
         let mut unwritten = request(dir.path(), &[""]);
         unwritten.return_files.push("/etc/passwd".to_owned());
         assert!(write_all(&unwritten, 0).unwrap().is_none());
