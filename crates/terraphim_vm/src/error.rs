@@ -142,9 +142,6 @@ pub enum VmError {
     /// The agent in the guest failed.
     #[error(transparent)]
     Agent(#[from] AgentError),
-    /// The VM ended, or was set back, in the middle of a call; says why.
-    #[error("the VM was lost: {0}")]
-    Lost(String),
     /// QEMU refused a command.
     #[error(transparent)]
     Qmp(#[from] QmpError),

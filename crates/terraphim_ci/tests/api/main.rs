@@ -341,6 +341,19 @@ fn a_rollback_brings_memory_and_disk_back() {
     // What ran is lost, and nobody says that it succeeded.
     let lost = server.ended(&vm, &running, &alice.token);
     assert_eq!((&lost["exit_code"], &lost["error"]), (&Value::Null, &json!("rolled back")));
+    // Nor what the guest was asked for and had not yet answered: it stands still.
+    server.tci(&["vm", "qmp", &vm, "stop"]);
+    let asked = alice.begin(&vm, "exec sleep 1000", 600);
+    let is_asked = |entry: &Value| entry["argv"].to_string().contains("exec sleep 1000");
+    let executions = || -> Vec<Value> {
+        serde_json::from_str(&server.tci(&["vm", "exec", "--list", &vm, "--json"])).unwrap()
+    };
+    while !executions().iter().any(is_asked) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(alice.post(&format!("/api/vms/{vm}/rollback/{snapshot}"), &json!({})).status, 200);
+    assert_eq!(server.ended(&vm, &asked, &alice.token)["error"], json!("rolled back"));
+    assert!(executions().iter().all(|entry| !entry["end"].is_null()), "{:?}", executions());
     let guest: i64 = alice.output(&vm, "date +%s").trim().parse().unwrap();
     let host = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!((host.cast_signed() - guest).abs() < 20, "the clock was set: {guest}, here {host}");

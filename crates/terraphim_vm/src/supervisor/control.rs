@@ -210,12 +210,12 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Res
         (&Method::GET, ["v1", "exec", id, "output"]) => output(&control.execution(id)?, offset(&request)?),
         (&Method::POST, ["v1", "exec", id, "signal"]) => {
             let call: SignalRequest = read_json(request).await?;
-            control.execution(id)?.input.signal(call.signal).await?;
+            control.execution(id)?.input()?.signal(call.signal).await?;
             Ok(Response::new(empty()))
         }
         (&Method::POST, ["v1", "exec", id, "resize"]) => {
             let size: TerminalSize = read_json(request).await?;
-            control.execution(id)?.input.resize(size).await?;
+            control.execution(id)?.input()?.resize(size).await?;
             Ok(Response::new(empty()))
         }
         (&Method::POST, ["v1", "exec", id, "stdin"]) => stdin(&control.execution(id)?, request).await,
@@ -333,11 +333,11 @@ async fn stdin(execution: &Arc<Execution>, request: Request<Incoming>) -> Result
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::Status(StatusCode::BAD_REQUEST, error.to_string()))?;
         if let Ok(data) = frame.into_data() {
-            execution.input.write_stdin(data).await?;
+            execution.input()?.write_stdin(data).await?;
         }
     }
     if close {
-        execution.input.close_stdin().await?;
+        execution.input()?.close_stdin().await?;
     }
     Ok(Response::new(empty()))
 }

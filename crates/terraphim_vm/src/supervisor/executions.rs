@@ -74,7 +74,8 @@ pub(super) struct Execution {
     progress: watch::Sender<Progress>,
     /// The last frame, when there was no room for it in the file.
     unwritten: OnceLock<Bytes>,
-    pub(super) input: AgentInput,
+    /// None when the connection broke before the agent answered.
+    input: Option<AgentInput>,
 }
 
 /// All executions of a VM's present life.
@@ -122,9 +123,9 @@ impl Executions {
         };
         let (started, ()) = tokio::join!(agent.exec_json(&request.json), prepare);
         let (output, input) = match started {
-            Err(error @ AgentError::Broken { .. }) => {
-                return Err(why_lost(&mut ends).await.map_or(error.into(), VmError::Lost));
-            }
+            Ok((output, input)) => (Ok(output), Some(input)),
+            // The process may have been started, and what it did is unknown: lost, as one whose output breaks off.
+            Err(error @ AgentError::Broken { .. }) => (Err(error), None),
             Err(error) => {
                 if matches!(error, AgentError::Refused { .. }) {
                     // Nothing was begun, so there is nothing to list.
@@ -132,7 +133,6 @@ impl Executions {
                 }
                 return Err(error.into());
             }
-            Ok(started) => started,
         };
         fault::at(Point::ExecStarted)?;
         let execution = Arc::new(Execution {
@@ -153,7 +153,12 @@ impl Executions {
             whole: 0,
             finished: false,
         };
-        self.writers.spawn(writer.run(output, ends));
+        match output {
+            Ok(output) => {
+                self.writers.spawn(writer.run(output, ends));
+            }
+            Err(error) => writer.lose(&why_lost(&mut ends, &error).await),
+        }
         Ok(execution)
     }
 
@@ -185,6 +190,11 @@ impl Executions {
 impl Execution {
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where to send it standard input, signals and sizes.
+    pub(super) fn input(&self) -> Result<&AgentInput, AgentError> {
+        self.input.as_ref().ok_or(AgentError::InputClosed)
     }
 
     fn info(&self) -> ExecutionInfo {
@@ -238,9 +248,11 @@ struct Writer {
 }
 
 /// Why the connection to the agent broke: most often the VM has just ended, and its loop knows why a moment later.
-async fn why_lost(ends: &mut watch::Receiver<String>) -> Option<String> {
-    let known = tokio::time::timeout(std::time::Duration::from_secs(1), ends.changed()).await;
-    known.is_ok().then(|| ends.borrow().clone())
+async fn why_lost(ends: &mut watch::Receiver<String>, error: &AgentError) -> String {
+    match tokio::time::timeout(std::time::Duration::from_secs(1), ends.changed()).await {
+        Ok(_) => ends.borrow().clone(),
+        Err(_) => error.to_string(),
+    }
 }
 
 impl Writer {
@@ -260,9 +272,14 @@ impl Writer {
                 }
                 Ok(None) if self.finished => return self.publish(),
                 Ok(None) => break "the agent ended the exchange early".to_owned(),
-                Err(error) => break why_lost(&mut ends).await.unwrap_or_else(|| error.to_string()),
+                Err(error) => break why_lost(&mut ends, &error).await,
             }
         };
+        self.lose(&why);
+    }
+
+    /// Writes that its end is unknown, after the last whole frame.
+    fn lose(mut self, why: &str) {
         self.finished = true;
         let mut last = Vec::new();
         frame::encode(Tag::Lost, why.as_bytes(), &mut last);
