@@ -12,12 +12,15 @@ use crate::{
     fault::{self, Point},
     process::{Role, boot_id},
     registry::{Claim, EndReason, Registry, VmEnd},
-    state::StateEvent,
     supervisor::VmLock,
 };
 
 /// A hypervisor that the kernel has killed gives back its memory before it is gone.
 const DEATH_LIMIT: Duration = Duration::from_secs(10);
+
+/// Rows that are repaired together: each holds the descriptor of a lock, of which a process has 1,024 where nobody has
+/// said otherwise.
+const AT_ONCE: usize = 128;
 
 impl Host {
     /// Brings every row in line with the processes that really run and removes what nobody will come back for. Every
@@ -31,19 +34,22 @@ impl Host {
         }
         let registries = Registries::open(self.paths())?;
         let mut first = Ok(());
-        let mut known = BTreeSet::new();
+        let (mut known, mut broken) = (BTreeSet::new(), Vec::new());
         for row in registries.reader.list()? {
             match row {
                 Ok(row) => {
+                    known.insert(row.id.clone());
                     if row.needs_repair() {
-                        first = first.and(self.repair_in(&registries, &row.id, ""));
+                        broken.push(row);
                     }
-                    known.insert(row.id);
                 }
                 // What a row that cannot be read is about is left alone.
                 Err(crate::registry::RegistryError::Row { id, .. }) => known.extend(VmId::from_str(&id)),
                 Err(error) => first = first.and(Err(error.into())),
             }
+        }
+        for rows in broken.chunks(AT_ONCE) {
+            first = first.and(self.repair_rows(&registries, rows, ""));
         }
         for id in registries.reader.removed()? {
             first = first.and(self.finish_removal(&registries, &id));
@@ -61,35 +67,65 @@ impl Host {
 
     /// Likewise for who knows how the supervisor ended.
     pub(crate) fn repair_because(&self, id: &VmId, detail: &str) -> Result<(), VmError> {
-        self.repair_in(&Registries::open(self.paths())?, id, detail)
+        let registries = Registries::open(self.paths())?;
+        let row = registries.reader.get(id)?.filter(VmRecord::needs_repair);
+        self.repair_rows(&registries, row.as_slice(), detail)
     }
 
-    fn repair_in(&self, registries: &Registries, id: &VmId, detail: &str) -> Result<(), VmError> {
-        let read = || registries.reader.get(id);
-        let Some(row) = read()?.filter(VmRecord::needs_repair) else { return Ok(()) };
-        let Some(lock) = self.lock_after(&row)? else { return Ok(()) };
+    /// What each row says is undone, then all of them are written; the locks are held meanwhile.
+    fn repair_rows(&self, registries: &Registries, rows: &[VmRecord], detail: &str) -> Result<(), VmError> {
+        let mut first = Ok(());
+        let mut broken: Vec<(VmRecord, VmLock)> = Vec::new();
+        for row in rows {
+            match self.prepare_repair(registries, row) {
+                Ok(prepared) => broken.extend(prepared),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        if broken.is_empty() {
+            return first;
+        }
+        let registry = registries.writer()?;
+        let claim = |row: &VmRecord| Claim { id: row.id.clone(), epoch: row.epoch };
+        let end = |row| VmEnd { detail: detail.to_owned(), ..VmEnd::of(loss(row)) };
+        let is_lost = |row: &&VmRecord| row.state.is_owned();
+        let rows = || broken.iter().map(|(row, _)| row);
+        registry.set_lost(&rows().filter(is_lost).map(|row| (claim(row), end(row))).collect::<Vec<_>>())?;
+        if rows().any(|row| is_lost(&row)) {
+            fault::at(Point::RepairRecorded)?;
+        }
+        // A VM that was made for one process is of no use to anybody else.
+        for row in rows().filter(|row| row.owner.is_some()) {
+            first = first.and(purge(self.paths(), registry, &claim(row)));
+        }
+        first
+    }
+
+    /// Takes the lock of a row and clears away what it says and is no more; `None` when there is nothing to repair.
+    fn prepare_repair(
+        &self,
+        registries: &Registries,
+        row: &VmRecord,
+    ) -> Result<Option<(VmRecord, VmLock)>, VmError> {
+        let Some(lock) = self.lock_after(row)? else { return Ok(None) };
         // Read again under the lock: somebody may have repaired, started or removed it meanwhile.
-        let Some(row) = read()? else { return lock.discard(self.paths(), id) };
+        let Some(row) = registries.reader.get(&row.id)? else {
+            return lock.discard(self.paths(), &row.id).map(|()| None);
+        };
         if !row.needs_repair() {
-            return Ok(());
+            return Ok(None);
         }
         fault::at(Point::RepairLocked)?;
-        let registry = registries.writer()?;
-        let claim = Claim { id: id.clone(), epoch: row.epoch };
         if row.state.is_owned() {
             self.await_hypervisor(&row)?;
             if let Some(socket) = &row.socket {
                 let _ = fs::remove_file(socket);
-                let _ = fs::remove_dir(self.paths().vm_runtime(id));
+                let _ = fs::remove_dir(self.paths().vm_runtime(&row.id));
             }
-            crate::cgroup::remove_left(self.paths(), id)?;
+            crate::cgroup::remove_left(self.paths(), &row.id)?;
             fault::at(Point::RepairUnbound)?;
-            let end = VmEnd { detail: detail.to_owned(), ..VmEnd::of(loss(&row)) };
-            registry.set_ended(&claim, StateEvent::Lost, &end)?;
-            fault::at(Point::RepairRecorded)?;
         }
-        // A VM that was made for one process is of no use to anybody else.
-        if row.owner.is_some() { purge(self.paths(), registry, &claim) } else { Ok(()) }
+        Ok(Some((row, lock)))
     }
 
     /// Takes the lock that the dead supervisor of a row had; `None` when somebody else has it. A process that dies loses its

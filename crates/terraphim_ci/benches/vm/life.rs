@@ -48,16 +48,13 @@ async fn start_and_stop(table: &mut Table, world: &World) {
         row.push(between(begun, watch.seen()));
         let hypervisor = death(vm.hypervisor.as_ref().expect("a hypervisor"));
         let supervisor = death(vm.supervisor.as_ref().expect("a supervisor"));
-        let watch = RowWatch::start(registry.clone(), &vm.id, "stopped");
+        let watch = RowWatch::beside(registry.clone(), &vm.id, "stopped", vm.hypervisor.clone());
         let begun = Instant::now();
         host.stop(&vm.id, &NOW).await.expect("it stops");
         stopped.push(milliseconds(begun));
-        let dead = hypervisor.join().expect("the watcher");
-        hypervisor_dead.push(between(begun, dead));
+        hypervisor_dead.push(between(begun, hypervisor.join().expect("the watcher")));
         supervisor_dead.push(between(begun, supervisor.join().expect("the watcher")));
-        if watch.seen_by_now().is_some_and(|seen| seen < dead) {
-            too_early += 1.0;
-        }
+        too_early += f64::from(u8::from(watch.seen_while_alive()));
         host.start(&vm.id).await.expect("it starts");
         let begun = Instant::now();
         host.remove(&vm.id, true).await.expect("it goes");

@@ -79,14 +79,29 @@ pub(crate) fn death(process: &ProcessId) -> JoinHandle<Instant> {
     })
 }
 
+/// When a row said so, and whether the process that was watched beside lived at that moment.
+struct Seen {
+    at: Instant,
+    alive: bool,
+}
+
 /// Notes when a row says `state`, by asking the database five thousand times a second.
 pub(crate) struct RowWatch {
-    thread: JoinHandle<Option<Instant>>,
+    thread: JoinHandle<Option<Seen>>,
     stop: Arc<AtomicBool>,
 }
 
 impl RowWatch {
     pub(crate) fn start(registry: PathBuf, id: &VmId, state: &'static str) -> RowWatch {
+        RowWatch::beside(registry, id, state, None)
+    }
+
+    pub(crate) fn beside(
+        registry: PathBuf,
+        id: &VmId,
+        state: &'static str,
+        process: Option<ProcessId>,
+    ) -> RowWatch {
         let stop = Arc::new(AtomicBool::new(false));
         let (id, stopped) = (id.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
@@ -97,7 +112,8 @@ impl RowWatch {
             while Instant::now() < deadline && !stopped.load(Ordering::Relaxed) {
                 let found: Option<String> = statement.query_row([id.as_str()], |row| row.get(0)).ok();
                 if found.as_deref() == Some(state) {
-                    return Some(Instant::now());
+                    let at = Instant::now();
+                    return Some(Seen { at, alive: process.is_some_and(|process| process.is_alive()) });
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -109,13 +125,13 @@ impl RowWatch {
     /// When the row said so.
     pub(crate) fn seen(self) -> Instant {
         let seen = self.thread.join().expect("the watcher");
-        seen.expect("the row reaches that state")
+        seen.expect("the row reaches that state").at
     }
 
-    /// Likewise, without waiting any longer.
-    pub(crate) fn seen_by_now(self) -> Option<Instant> {
+    /// Whether it has said so by now, and while the process lived.
+    pub(crate) fn seen_while_alive(self) -> bool {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the watcher")
+        self.thread.join().expect("the watcher").is_some_and(|seen| seen.alive)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The registry with many rows and many users.
 
 use std::{
-    path::Path,
-    process::{Child, Command, Stdio},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Instant,
 };
 
@@ -79,58 +80,74 @@ fn stale(table: &mut Table, world: &World) {
     }
 }
 
-/// Reads and writes one row after another; prints the times in microseconds, writes first.
+/// Defines VMs, which waits for the disk; when standard input ends, records starts of them and reads them, one after another.
+/// Prints the times in microseconds: a line of definitions, then one of records and reads.
 pub(crate) fn work(registry: &Path, count: u32) {
     let spec = VmSpec { image: "busybox".to_owned(), ..VmSpec::default() };
-    let mut lines = [Vec::new(), Vec::new()];
+    let me = ProcessId::current().expect("this process");
     let registry = Registry::read_write(registry).expect("the registry");
-    for _ in 0..count {
-        let id = VmId::random();
+    let timed = |action: &dyn Fn()| {
         let begun = Instant::now();
-        registry.insert(&id, &format!("vm-{id}"), &spec, None).expect("a row");
-        lines[0].push(begun.elapsed().as_nanos() / 1000);
-        let begun = Instant::now();
-        registry.get(&id).expect("the registry").expect("the row");
-        lines[1].push(begun.elapsed().as_nanos() / 1000);
-    }
-    println!("{}", serde_json::to_string(&lines).expect("numbers are JSON"));
+        action();
+        milliseconds(begun)
+    };
+    let ids: Vec<VmId> = (0..count).map(|_| VmId::random()).collect();
+    let define = |id: &VmId| registry.insert(id, &format!("vm-{id}"), &spec, None).expect("a row");
+    let defined: Vec<f64> = ids.iter().map(|id| timed(&|| define(id))).collect();
+    println!("{}", serde_json::to_string(&defined).expect("numbers are JSON"));
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).expect("an end of the wait");
+    let claim =
+        |id: &VmId| drop(registry.claim(id, &me, None, |_| PathBuf::from("socket")).expect("the row"));
+    let get = |id: &VmId| drop(registry.get(id).expect("the registry").expect("the row"));
+    let times: Vec<(f64, f64)> = ids.iter().map(|id| (timed(&|| claim(id)), timed(&|| get(id)))).collect();
+    println!("{}", serde_json::to_string(&times).expect("numbers are JSON"));
 }
 
-fn worker(registry: &Path, count: u32) -> Child {
+/// A process that has defined its VMs and waits to go on; with the times that took.
+fn worker(registry: &Path, count: u32) -> (Child, BufReader<ChildStdout>, Vec<f64>) {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
-    command.arg(WORKER).arg(registry).arg(count.to_string()).stdout(Stdio::piped());
-    command.spawn().expect("a worker")
+    command.arg(WORKER).arg(registry).arg(count.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("a worker");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("its first times");
+    (child, output, serde_json::from_str(&line).expect("its first times"))
 }
 
-/// Times of writes and of reads in milliseconds.
-fn results(child: Child) -> [Vec<f64>; 2] {
-    let output = child.wait_with_output().expect("its end");
-    assert!(output.status.success(), "a worker fails");
-    let times: [Vec<f64>; 2] = serde_json::from_slice(&output.stdout).expect("its times");
-    times.map(|times| times.into_iter().map(|us| us / 1000.0).collect())
+/// Several processes at once: times of definitions of one of them alone, of writes, of reads, and the seconds of the last two.
+fn workers(count: u32, each: u32) -> (Vec<f64>, Vec<f64>, Vec<f64>, f64) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = directory.path().join("vms.db");
+    let (mut children, mut outputs, mut defined) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (child, output, times) = worker(&registry, each);
+        children.push(child);
+        outputs.push(output);
+        defined.extend(times);
+    }
+    let begun = Instant::now();
+    children.iter_mut().for_each(|child| drop(child.stdin.take()));
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
+    for (mut child, output) in children.into_iter().zip(outputs) {
+        let times: Vec<(f64, f64)> = serde_json::from_reader(output).expect("its times");
+        assert!(child.wait().expect("its end").success(), "a worker fails");
+        writes.extend(times.iter().map(|(write, _)| write));
+        reads.extend(times.iter().map(|(_, read)| read));
+    }
+    (defined, writes, reads, begun.elapsed().as_secs_f64())
 }
 
 fn one_client(table: &mut Table) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let [writes, reads] = results(worker(&directory.path().join("vms.db"), 1000));
+    let (defined, writes, reads, _) = workers(1, 1000);
     table.samples(ms("database, one process: write", "0.67 | 0.36", "0.1"), writes);
+    table.samples(ms("database, one process: a definition, fsync included", "", "-"), defined);
     table.samples(ms("database, one process: read", "0.16 | 0.08", "0.02"), reads);
 }
 
 fn eight_processes(table: &mut Table) {
     const EACH: u32 = 500;
-    let directory = tempfile::tempdir().expect("a directory");
-    let registry = directory.path().join("vms.db");
-    drop(Registry::read_write(&registry).expect("the registry"));
-    let begun = Instant::now();
-    let workers: Vec<Child> = (0..8).map(|_| worker(&registry, EACH)).collect();
-    let (mut writes, mut reads) = (Vec::new(), Vec::new());
-    for [written, read] in workers.into_iter().map(results) {
-        writes.extend(written);
-        reads.extend(read);
-    }
-    let seconds = begun.elapsed().as_secs_f64();
+    let (_, writes, reads, seconds) = workers(8, EACH);
     table.samples(ms("database, 8 processes: write", "0.89 | 0.59, p99 64 | 77", "p99 10"), writes);
     table.samples(ms("database, 8 processes: read", "0.21 | 0.14", "-"), reads);
     let all = rate("database, 8 processes: reads and writes", "1950 | 1316", "10000");

@@ -56,15 +56,14 @@ impl Registry {
 
 /// Copies the row's present state to the history.
 pub(super) fn log_event(connection: &Connection, id: &VmId, now: i64) -> rusqlite::Result<()> {
-    connection.execute(
-        "INSERT INTO events (vm_id, at_ms, epoch, state, end) SELECT id, ?2, epoch, state, end FROM vms WHERE id = ?1",
-        params![id.as_str(), now],
-    )?;
+    let sql = "INSERT INTO events (vm_id, at_ms, epoch, state, end)
+               SELECT id, ?2, epoch, state, end FROM vms WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![id.as_str(), now])?;
     prune_events(connection)
 }
 
 pub(super) fn prune_events(connection: &Connection) -> rusqlite::Result<()> {
-    let newest = "SELECT max(seq) FROM events";
-    connection.execute(&format!("DELETE FROM events WHERE seq <= ({newest}) - ?1"), [KEPT_EVENTS])?;
+    let sql = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?1";
+    connection.prepare_cached(sql)?.execute([KEPT_EVENTS])?;
     Ok(())
 }

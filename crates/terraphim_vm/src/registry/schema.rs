@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 use thiserror::Error;
 
 use crate::{VmId, state::RefusedEvent};
@@ -142,11 +142,12 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryErr
     }
     crate::make_private_file(path).map_err(|source| RegistryError::Io { path: path.to_owned(), source })?;
     let mut connection = Connection::open(path).map_err(database)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(database)?;
+    wait_for_others(&connection).map_err(database)?;
     let found = version(&connection).map_err(database)?;
     // Before anything is written: a newer program's database stays as it is.
     refuse_newer(path, found, migrations.len())?;
     if found == migrations.len() {
+        prepare_log(&connection).map_err(database)?;
         return Ok(connection);
     }
     use_log(&connection).map_err(database)?;
@@ -165,7 +166,43 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryErr
         .pragma_update(None, "user_version", i64::try_from(migrations.len()).unwrap_or(i64::MAX))
         .map_err(database)?;
     transaction.commit().map_err(database)?;
+    prepare_log(&connection).map_err(database)?;
     Ok(connection)
+}
+
+/// The log stays when the last user of the database goes, as most commands are: to move it into the database takes three
+/// times fsync(2). Whoever comes first reads it once, so that of a certain length is moved after all, see [`close`].
+/// See <https://www.sqlite.org/wal.html>, "Performance Considerations".
+fn prepare_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    sync_commits(connection, false)
+}
+
+/// Ends a connection for writing.
+pub(super) fn close(connection: Connection, path: &Path) {
+    /// A dozen definitions of VMs; to read it takes a quarter of a millisecond.
+    const LONG: u64 = 256 * 1024;
+    let is_long = fs::metadata(crate::watch::log_of(path)).is_ok_and(|log| log.len() >= LONG);
+    if is_long && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+    {
+        tracing::warn!("cannot shorten the log of {}: {error}", path.display());
+    }
+}
+
+/// Whether a commit waits for the disk. See <https://www.sqlite.org/pragma.html#pragma_synchronous>: without, a power failure
+/// undoes the last commits, and damages nothing.
+pub(super) fn sync_commits(connection: &Connection, wait: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if wait { "FULL" } else { "NORMAL" })
+}
+
+/// Another's write takes a tenth of a millisecond. SQLite's own waiting doubles its pauses up to 100 ms, so that among many
+/// writers some wait for long; nothing in its locks tells of their end.
+fn wait_for_others(connection: &Connection) -> rusqlite::Result<()> {
+    const PAUSE: Duration = Duration::from_micros(500);
+    connection.busy_handler(Some(|pauses| {
+        std::thread::sleep(PAUSE);
+        PAUSE * pauses.unsigned_abs() < BUSY_TIMEOUT
+    }))
 }
 
 /// Changes to a write-ahead log. Where somebody else is about to write, as other first commands are, SQLite gives up at once: with the
@@ -218,7 +255,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Option<Connection>, Registry
     }
     let read = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let mut connection = read().map_err(database)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(database)?;
+    wait_for_others(&connection).map_err(database)?;
     let found = version(&connection).map_err(database)?;
     refuse_newer(path, found, MIGRATIONS.len())?;
     if found == 0 {
@@ -227,7 +264,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Option<Connection>, Registry
     if found < MIGRATIONS.len() {
         drop(open(path)?);
         connection = read().map_err(database)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(database)?;
+        wait_for_others(&connection).map_err(database)?;
     }
     Ok(Some(connection))
 }

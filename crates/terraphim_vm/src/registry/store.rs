@@ -28,6 +28,17 @@ pub struct Registry {
     connection: Mutex<Option<Connection>>,
 }
 
+/// What a power failure may undo. The end of any process, `tci` itself included, undoes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Nothing: the change is on the disk before anybody is told of it, which takes an fsync(2). For what a user defines and
+    /// removes.
+    Synced,
+    /// The changes of the last moments. For what happens to VMs: after a power failure none of them runs, and rows that still
+    /// say so are known by the boot they name.
+    Written,
+}
+
 /// A supervisor's right to write a row: it ends with the next start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -69,7 +80,9 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let text = serde_json::to_string(spec).expect("a definition is JSON");
         let now = now_ms();
-        self.write(id, |connection| {
+        // Its owner ends with this boot, and the VM with it.
+        let durability = if owner.is_some() { Durability::Written } else { Durability::Synced };
+        self.write(id, durability, |connection| {
             let state = after(None, StateEvent::Defined)?;
             let added = connection.execute(
                 "INSERT INTO vms (id, name, spec, state, owner, created_at_ms, updated_at_ms)
@@ -105,7 +118,8 @@ impl Registry {
     pub fn get(&self, id: &VmId) -> Result<Option<VmRecord>, RegistryError> {
         self.read(|connection| {
             connection
-                .query_row(&format!("SELECT {COLUMNS} FROM vms WHERE id = ?1"), [id.as_str()], RawRow::read)
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM vms WHERE id = ?1"))?
+                .query_row([id.as_str()], RawRow::read)
                 .optional()
         })?
         .flatten()
@@ -126,7 +140,7 @@ impl Registry {
         owner: Option<&ProcessId>,
         socket: impl Fn(i64) -> PathBuf,
     ) -> Result<Option<(Claim, PathBuf)>, RegistryError> {
-        self.write(id, |connection| {
+        self.write(id, Durability::Written, |connection| {
             let epoch: Option<i64> = connection
                 .query_row("SELECT epoch FROM vms WHERE id = ?1", [id.as_str()], |row| row.get(0))
                 .optional()?;
@@ -165,7 +179,7 @@ impl Registry {
     /// # Errors
     /// The claim has ended, or the database cannot be written.
     pub fn set_hypervisor(&self, claim: &Claim, hypervisor: &ProcessId) -> Result<(), RegistryError> {
-        self.write(&claim.id, |connection| {
+        self.write(&claim.id, Durability::Written, |connection| {
             state_of(connection, claim)?;
             connection.execute(
                 "UPDATE vms SET qemu_pid = ?4, qemu_start = ?5, updated_at_ms = ?3 WHERE id = ?1 AND epoch = ?2",
@@ -186,7 +200,7 @@ impl Registry {
     /// # Errors
     /// The claim has ended, the row's state does not know the event, or the database cannot be written.
     pub fn advance(&self, claim: &Claim, event: StateEvent) -> Result<(), RegistryError> {
-        self.write(&claim.id, |connection| {
+        self.write(&claim.id, Durability::Written, |connection| {
             let before = state_of(connection, claim)?;
             let state = after(Some(before), event)?;
             if state == before {
@@ -207,7 +221,25 @@ impl Registry {
     /// # Errors
     /// The claim has been followed by another, the row's state does not know the event, or the database cannot be written.
     pub fn set_ended(&self, claim: &Claim, event: StateEvent, how: &VmEnd) -> Result<(), RegistryError> {
-        self.write(&claim.id, |connection| end(connection, claim, event, how))
+        self.write(&claim.id, Durability::Written, |connection| end(connection, claim, event, how))
+    }
+
+    /// Ends claims of supervisors that are lost, all at once: a write of its own for each would be most of the work when a
+    /// host has crashed. Those that were followed by another are left out; the first other failure undoes everything.
+    ///
+    /// # Errors
+    /// A row is damaged, or the database cannot be written.
+    pub(crate) fn set_lost(&self, lost: &[(Claim, VmEnd)]) -> Result<(), RegistryError> {
+        let Some((first, _)) = lost.first() else { return Ok(()) };
+        self.write(&first.id, Durability::Written, |connection| {
+            for (claim, how) in lost {
+                match end(connection, claim, StateEvent::Lost, how) {
+                    Err(Problem::Superseded) => {}
+                    ended => ended?,
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Deletes the row of a VM that nobody owns, and notes that its files are to be removed. The caller holds the VM's lock.
@@ -215,7 +247,7 @@ impl Registry {
     /// # Errors
     /// The VM was started since `claim`, or is owned, or the database cannot be written.
     pub fn delete(&self, claim: &Claim) -> Result<(), RegistryError> {
-        self.write(&claim.id, |connection| {
+        self.write(&claim.id, Durability::Synced, |connection| {
             let gone = state::next(Some(state_of(connection, claim)?), StateEvent::Removed)?;
             debug_assert!(gone.is_none(), "a removed VM is gone");
             connection.execute(
@@ -245,7 +277,7 @@ impl Registry {
     /// # Errors
     /// The database cannot be written.
     pub fn forget_removed(&self, id: &VmId) -> Result<(), RegistryError> {
-        self.write(id, |connection| {
+        self.write(id, Durability::Written, |connection| {
             connection.execute("DELETE FROM removed WHERE vm_id = ?1", [id.as_str()])?;
             Ok(())
         })
@@ -256,7 +288,7 @@ impl Registry {
     /// # Errors
     /// The database cannot be written.
     pub fn request_stop(&self, claim: &Claim) -> Result<(), RegistryError> {
-        self.write(&claim.id, |connection| {
+        self.write(&claim.id, Durability::Written, |connection| {
             connection.execute(
                 "UPDATE vms SET desired = 'stopped' WHERE id = ?1 AND epoch = ?2",
                 params![claim.id.as_str(), claim.epoch],
@@ -273,11 +305,8 @@ impl Registry {
     pub fn stop_requested(&self, claim: &Claim) -> Result<Option<bool>, RegistryError> {
         let found = self.read(|connection| {
             connection
-                .query_row(
-                    "SELECT desired = 'stopped' FROM vms WHERE id = ?1 AND epoch = ?2",
-                    params![claim.id.as_str(), claim.epoch],
-                    |row| row.get(0),
-                )
+                .prepare_cached("SELECT desired = 'stopped' FROM vms WHERE id = ?1 AND epoch = ?2")?
+                .query_row(params![claim.id.as_str(), claim.epoch], |row| row.get(0))
                 .optional()
         })?;
         Ok(found.flatten())
@@ -291,13 +320,32 @@ impl Registry {
         guard.as_ref().map(query).transpose().map_err(|source| self.failed(source))
     }
 
-    fn write<T>(
+    pub(super) fn write<T>(
         &self,
         id: &VmId,
+        durability: Durability,
         change: impl FnOnce(&Connection) -> Result<T, Problem>,
     ) -> Result<T, RegistryError> {
         let mut guard = self.lock();
         let connection = guard.as_mut().expect("a registry that writes was opened for writing");
+        if durability == Durability::Synced {
+            schema::sync_commits(connection, true).map_err(|source| self.failed(source))?;
+        }
+        let value = self.transact(connection, id, change);
+        if durability == Durability::Synced {
+            schema::sync_commits(connection, false).map_err(|source| self.failed(source))?;
+        }
+        let value = value?;
+        crate::watch::announce(&self.path);
+        Ok(value)
+    }
+
+    fn transact<T>(
+        &self,
+        connection: &mut Connection,
+        id: &VmId,
+        change: impl FnOnce(&Connection) -> Result<T, Problem>,
+    ) -> Result<T, RegistryError> {
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| self.failed(source))?;
@@ -310,7 +358,6 @@ impl Registry {
             }
         })?;
         transaction.commit().map_err(|source| self.failed(source))?;
-        crate::watch::announce(&self.path);
         Ok(value)
     }
 
@@ -324,8 +371,16 @@ impl Registry {
     }
 }
 
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if let Some(connection) = self.lock().take() {
+            schema::close(connection, &self.path);
+        }
+    }
+}
+
 /// Why a change of a row was not made.
-enum Problem {
+pub(super) enum Problem {
     Database(rusqlite::Error),
     Refused(RefusedEvent),
     Superseded,
@@ -347,11 +402,8 @@ impl From<RefusedEvent> for Problem {
 /// The state of the row that a claim is about.
 fn state_of(connection: &Connection, claim: &Claim) -> Result<VmState, Problem> {
     let word: Option<String> = connection
-        .query_row(
-            "SELECT state FROM vms WHERE id = ?1 AND epoch = ?2",
-            params![claim.id.as_str(), claim.epoch],
-            |row| row.get(0),
-        )
+        .prepare_cached("SELECT state FROM vms WHERE id = ?1 AND epoch = ?2")?
+        .query_row(params![claim.id.as_str(), claim.epoch], |row| row.get(0))
         .optional()?;
     VmState::from_word(&word.ok_or(Problem::Superseded)?).ok_or(Problem::Damaged("state"))
 }
@@ -368,11 +420,11 @@ fn end(connection: &Connection, claim: &Claim, event: StateEvent, how: &VmEnd) -
         return Ok(());
     }
     let now = now_ms();
-    connection.execute(
+    let sql =
         "UPDATE vms SET state = ?4, end = ?5, updated_at_ms = ?3, runner_pid = NULL, runner_start = NULL,
-         qemu_pid = NULL, qemu_start = NULL, socket_path = NULL WHERE id = ?1 AND epoch = ?2",
-        params![claim.id.as_str(), claim.epoch, now, state.as_str(), as_json(how)],
-    )?;
+               qemu_pid = NULL, qemu_start = NULL, socket_path = NULL WHERE id = ?1 AND epoch = ?2";
+    let values = params![claim.id.as_str(), claim.epoch, now, state.as_str(), as_json(how)];
+    connection.prepare_cached(sql)?.execute(values)?;
     Ok(log_event(connection, &claim.id, now)?)
 }
 

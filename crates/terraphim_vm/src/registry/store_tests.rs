@@ -175,3 +175,30 @@ fn a_damaged_database_is_refused_and_kept() {
     assert!(matches!(Registry::read_write(&path), Err(RegistryError::Database { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 8192]);
 }
+
+#[test]
+fn what_a_user_defines_is_on_the_disk_and_the_log_stays_short() {
+    let (dir, registry) = open();
+    let id = VmId::random();
+    for (durability, level) in [(Durability::Synced, 2), (Durability::Written, 1), (Durability::Synced, 2)] {
+        let found = registry.write(&id, durability, |connection| {
+            Ok(connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+        });
+        assert_eq!(found.unwrap(), level);
+    }
+    drop(registry);
+    // Its end alone moves nothing into the database: that would take the disk three times.
+    let log = dir.path().join("vms.db-wal");
+    assert!(log.metadata().unwrap().len() > 0);
+    let mut longest = 0;
+    for _ in 0..100 {
+        let registry = Registry::read_write(&dir.path().join("vms.db")).unwrap();
+        registry
+            .insert(&VmId::random(), &uuid::Uuid::new_v4().to_string(), &VmSpec::default(), None)
+            .unwrap();
+        drop(registry);
+        longest = longest.max(log.metadata().map_or(0, |log| log.len()));
+    }
+    assert!((100_000..400_000).contains(&longest), "{longest}");
+    assert_eq!(Registry::read_only(&dir.path().join("vms.db")).unwrap().list().unwrap().len(), 100);
+}
