@@ -3,8 +3,10 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
+    sync::LazyLock,
 };
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::{exit::Exit, failure::Failure};
@@ -179,8 +181,16 @@ pub(crate) fn clock(at_ms: i64) -> String {
     local(at_ms, "%H:%M:%S")
 }
 
+/// The rules of `/etc/localtime` themselves, see localtime(5): to find what they are called, every file of the system's
+/// time zones would be looked at, which takes as long as the rest of a small command.
+static ZONE: LazyLock<TimeZone> = LazyLock::new(|| {
+    let rules = || TimeZone::tzif("local", &std::fs::read("/etc/localtime").ok()?).ok();
+    let named = std::env::var_os("TZ").is_some();
+    (!named).then(rules).flatten().unwrap_or_else(TimeZone::system)
+});
+
 fn local(at_ms: i64, format: &str) -> String {
-    let at = jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_zoned(jiff::tz::TimeZone::system()));
+    let at = jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_zoned(ZONE.clone()));
     at.map_or_else(|_| "-".to_owned(), |at| at.strftime(format).to_string())
 }
 

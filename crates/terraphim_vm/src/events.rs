@@ -8,7 +8,6 @@ use tokio::time::timeout;
 use crate::{
     Host, ProcessId, VmEnd, VmError, VmId, VmRecord,
     error::IoContext as _,
-    registry::Registry,
     watch::{Watch, watched},
 };
 
@@ -55,7 +54,7 @@ impl Events {
         let changes = Watch::new(&path)?;
         let after = match after {
             Some(after) => after,
-            None => Registry::read_only(&path)?.last_event()?,
+            None => host.read()?.last_event()?,
         };
         Ok(Events { host: host.clone(), changes, after, waiting: VecDeque::new() })
     }
@@ -89,8 +88,7 @@ impl Events {
     }
 
     fn look(&mut self) -> Result<(), VmError> {
-        let registry = Registry::read_only(&self.host.paths().registry())?;
-        let events = registry.events(self.after, BATCH)?;
+        let events = self.host.read()?.events(self.after, BATCH)?;
         self.after = events.last().map_or(self.after, |event| event.seq);
         self.waiting.extend(events);
         Ok(())
@@ -121,7 +119,7 @@ impl Events {
         tokio::select! {
             changed = self.changes.changed() => {
                 changed.io("watch", &path)?;
-                if Registry::read_only(&path)?.last_event()? > self.after {
+                if self.host.read()?.last_event()? > self.after {
                     return Ok(());
                 }
                 // Seen a moment too early, or a change that is no event.

@@ -4,7 +4,7 @@
 //! says is gone, or what holds nothing of value, is removed: a registry that was moved away or put back from a copy costs
 //! no VM its disk.
 
-use std::{cell::OnceCell, collections::BTreeSet, fs, io, path::Path, str::FromStr as _, time::Duration};
+use std::{collections::BTreeSet, fs, io, path::Path, str::FromStr as _, time::Duration};
 
 use crate::{
     Host, Paths, ProcessId, VmError, VmId, VmRecord,
@@ -32,10 +32,9 @@ impl Host {
         if !self.paths().registry().exists() {
             return Ok(());
         }
-        let registries = Registries::open(self.paths())?;
         let mut first = Ok(());
         let (mut known, mut broken) = (BTreeSet::new(), Vec::new());
-        for row in registries.reader.list()? {
+        for row in self.read()?.list()? {
             match row {
                 Ok(row) => {
                     known.insert(row.id.clone());
@@ -49,13 +48,13 @@ impl Host {
             }
         }
         for rows in broken.chunks(AT_ONCE) {
-            first = first.and(self.repair_rows(&registries, rows, ""));
+            first = first.and(self.repair_rows(rows, ""));
         }
-        for id in registries.reader.removed()? {
-            first = first.and(self.finish_removal(&registries, &id));
+        for id in self.read()?.removed()? {
+            first = first.and(self.finish_removal(&id));
         }
         for id in self.strays(&known) {
-            first = first.and(self.clear_stray(&registries, &id));
+            first = first.and(self.clear_stray(&id));
         }
         first
     }
@@ -67,17 +66,16 @@ impl Host {
 
     /// Likewise for who knows how the supervisor ended.
     pub(crate) fn repair_because(&self, id: &VmId, detail: &str) -> Result<(), VmError> {
-        let registries = Registries::open(self.paths())?;
-        let row = registries.reader.get(id)?.filter(VmRecord::needs_repair);
-        self.repair_rows(&registries, row.as_slice(), detail)
+        let row = self.read()?.get(id)?.filter(VmRecord::needs_repair);
+        self.repair_rows(row.as_slice(), detail)
     }
 
     /// What each row says is undone, then all of them are written; the locks are held meanwhile.
-    fn repair_rows(&self, registries: &Registries, rows: &[VmRecord], detail: &str) -> Result<(), VmError> {
+    fn repair_rows(&self, rows: &[VmRecord], detail: &str) -> Result<(), VmError> {
         let mut first = Ok(());
         let mut broken: Vec<(VmRecord, VmLock)> = Vec::new();
         for row in rows {
-            match self.prepare_repair(registries, row) {
+            match self.prepare_repair(row) {
                 Ok(prepared) => broken.extend(prepared),
                 Err(error) => first = first.and(Err(error)),
             }
@@ -85,7 +83,7 @@ impl Host {
         if broken.is_empty() {
             return first;
         }
-        let registry = registries.writer()?;
+        let registry = self.write()?;
         let claim = |row: &VmRecord| Claim { id: row.id.clone(), epoch: row.epoch };
         let end = |row| VmEnd { detail: detail.to_owned(), ..VmEnd::of(loss(row)) };
         let is_lost = |row: &&VmRecord| row.state.is_owned();
@@ -96,20 +94,16 @@ impl Host {
         }
         // A VM that was made for one process is of no use to anybody else.
         for row in rows().filter(|row| row.owner.is_some()) {
-            first = first.and(purge(self.paths(), registry, &claim(row)));
+            first = first.and(purge(self.paths(), &registry, &claim(row)));
         }
         first
     }
 
     /// Takes the lock of a row and clears away what it says and is no more; `None` when there is nothing to repair.
-    fn prepare_repair(
-        &self,
-        registries: &Registries,
-        row: &VmRecord,
-    ) -> Result<Option<(VmRecord, VmLock)>, VmError> {
+    fn prepare_repair(&self, row: &VmRecord) -> Result<Option<(VmRecord, VmLock)>, VmError> {
         let Some(lock) = self.lock_after(row)? else { return Ok(None) };
         // Read again under the lock: somebody may have repaired, started or removed it meanwhile.
-        let Some(row) = registries.reader.get(&row.id)? else {
+        let Some(row) = self.read()?.get(&row.id)? else {
             return lock.discard(self.paths(), &row.id).map(|()| None);
         };
         if !row.needs_repair() {
@@ -154,10 +148,10 @@ impl Host {
     }
 
     /// Removes the files of a VM whose row was deleted.
-    fn finish_removal(&self, registries: &Registries, id: &VmId) -> Result<(), VmError> {
+    fn finish_removal(&self, id: &VmId) -> Result<(), VmError> {
         // Its supervisor, or whoever removes it, is at it.
         let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
-        let registry = registries.writer()?;
+        let registry = self.write()?;
         // A row of this id is there again only when somebody put it back.
         if registry.get(id)?.is_none() {
             remove_files(self.paths(), id)?;
@@ -179,9 +173,9 @@ impl Host {
 
     /// Removes what a start leaves that raced with the VM's removal: a lock, a directory of sockets, a supervisor's log. A
     /// directory with anything else in it stays, see [the module](self).
-    fn clear_stray(&self, registries: &Registries, id: &VmId) -> Result<(), VmError> {
+    fn clear_stray(&self, id: &VmId) -> Result<(), VmError> {
         let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
-        if registries.reader.get(id)?.is_some() {
+        if self.read()?.get(id)?.is_some() {
             return Ok(());
         }
         let directory = self.paths().vm(id);
@@ -194,29 +188,6 @@ impl Host {
             _ => return Ok(()),
         }
         remove_files(self.paths(), id)
-    }
-}
-
-/// The registry, opened once for all repairs of a command: to open it takes as long as to write to it. For writing only
-/// when there is something to write.
-struct Registries<'a> {
-    paths: &'a Paths,
-    reader: Registry,
-    writer: OnceCell<Registry>,
-}
-
-impl Registries<'_> {
-    fn open(paths: &Paths) -> Result<Registries<'_>, VmError> {
-        let reader = Registry::read_only(&paths.registry())?;
-        Ok(Registries { paths, reader, writer: OnceCell::new() })
-    }
-
-    fn writer(&self) -> Result<&Registry, VmError> {
-        if let Some(writer) = self.writer.get() {
-            return Ok(writer);
-        }
-        let opened = Registry::read_write(&self.paths.registry())?;
-        Ok(self.writer.get_or_init(|| opened))
     }
 }
 

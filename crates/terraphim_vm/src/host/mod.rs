@@ -6,6 +6,7 @@ mod stop;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,16 +17,17 @@ use crate::{
     image::ImageStore,
     process::Role,
     reconcile::purge,
-    registry::{Claim, Registry, RegistryError},
+    registry::{Claim, Opened, Registry, RegistryError},
     spec::host_memory_mib,
     supervisor::{SUBCOMMAND, VmLock},
 };
 
-/// One host. Cheap to clone: it is two paths and a program's name.
+/// One host. Cheap to clone; clones share their connections to the registry.
 #[derive(Clone, Debug)]
 pub struct Host {
     paths: Paths,
     program: PathBuf,
+    registry: Arc<Opened>,
 }
 
 /// After its last answer a supervisor has only to leave.
@@ -37,7 +39,8 @@ impl Host {
     /// The program's own path cannot be read.
     pub fn open(paths: Paths) -> Result<Host, VmError> {
         let program = std::env::current_exe().io("find", Path::new("/proc/self/exe"))?;
-        Ok(Host { paths, program })
+        let registry = Arc::new(Opened::new(paths.registry()));
+        Ok(Host { paths, program, registry })
     }
 
     /// Starts supervisors as `program vm-supervisor ...` instead.
@@ -125,7 +128,8 @@ impl Host {
             let record = self.record(id)?;
             if !record.state.is_owned() {
                 fault::at(Point::CliRemoveLocked)?;
-                return purge(&self.paths, &self.write()?, &Claim { id: id.clone(), epoch: record.epoch });
+                let registry = self.write()?;
+                return purge(&self.paths, &registry, &Claim { id: id.clone(), epoch: record.epoch });
             }
         }
     }
@@ -207,12 +211,12 @@ impl Host {
         self.read()?.get(id)?.ok_or_else(|| VmError::NotFound(id.to_string()))
     }
 
-    fn read(&self) -> Result<Registry, VmError> {
-        Ok(Registry::read_only(&self.paths.registry())?)
+    pub(crate) fn read(&self) -> Result<Arc<Registry>, VmError> {
+        Ok(self.registry.reader()?)
     }
 
-    fn write(&self) -> Result<Registry, VmError> {
-        Ok(Registry::read_write(&self.paths.registry())?)
+    pub(crate) fn write(&self) -> Result<Arc<Registry>, VmError> {
+        Ok(self.registry.writer()?)
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing. Commands that only read open the database read-only.
 
 mod history;
+mod opened;
 mod record;
 mod row;
 mod schema;
@@ -12,6 +13,7 @@ mod store;
 #[cfg(test)]
 mod store_tests;
 
+pub(crate) use opened::Opened;
 pub use record::{EndReason, VmEnd, VmRecord};
 pub use schema::RegistryError;
 pub use store::{Claim, Registry};

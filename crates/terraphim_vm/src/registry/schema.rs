@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
 use crate::{VmId, state::RefusedEvent};
@@ -147,7 +147,7 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryErr
     // Before anything is written: a newer program's database stays as it is.
     refuse_newer(path, found, migrations.len())?;
     if found == migrations.len() {
-        prepare_log(&connection).map_err(database)?;
+        sync_commits(&connection, false).map_err(database)?;
         return Ok(connection);
     }
     use_log(&connection).map_err(database)?;
@@ -166,27 +166,8 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, RegistryErr
         .pragma_update(None, "user_version", i64::try_from(migrations.len()).unwrap_or(i64::MAX))
         .map_err(database)?;
     transaction.commit().map_err(database)?;
-    prepare_log(&connection).map_err(database)?;
+    sync_commits(&connection, false).map_err(database)?;
     Ok(connection)
-}
-
-/// The log stays when the last user of the database goes, as most commands are: to move it into the database takes three
-/// times fsync(2). Whoever comes first reads it once, so that of a certain length is moved after all, see [`close`].
-/// See <https://www.sqlite.org/wal.html>, "Performance Considerations".
-fn prepare_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    sync_commits(connection, false)
-}
-
-/// Ends a connection for writing.
-pub(super) fn close(connection: Connection, path: &Path) {
-    /// A dozen definitions of VMs; to read it takes a quarter of a millisecond.
-    const LONG: u64 = 256 * 1024;
-    let is_long = fs::metadata(crate::watch::log_of(path)).is_ok_and(|log| log.len() >= LONG);
-    if is_long && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-    {
-        tracing::warn!("cannot shorten the log of {}: {error}", path.display());
-    }
 }
 
 /// Whether a commit waits for the disk. See <https://www.sqlite.org/pragma.html#pragma_synchronous>: without, a power failure

@@ -371,14 +371,6 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        if let Some(connection) = self.lock().take() {
-            schema::close(connection, &self.path);
-        }
-    }
-}
-
 /// Why a change of a row was not made.
 pub(super) enum Problem {
     Database(rusqlite::Error),
