@@ -33,20 +33,10 @@ impl Host {
             return Ok(());
         }
         let mut first = Ok(());
-        let (mut known, mut broken) = (BTreeSet::new(), Vec::new());
-        for row in self.read()?.list()? {
-            match row {
-                Ok(row) => {
-                    known.insert(row.id.clone());
-                    if row.needs_repair() {
-                        broken.push(row);
-                    }
-                }
-                // What a row that cannot be read is about is left alone.
-                Err(crate::registry::RegistryError::Row { id, .. }) => known.extend(VmId::from_str(&id)),
-                Err(error) => first = first.and(Err(error.into())),
-            }
-        }
+        // What a row that cannot be read is about is left alone.
+        let held = self.read()?.list_held()?.into_iter().flatten();
+        let broken: Vec<VmRecord> = held.filter(VmRecord::needs_repair).collect();
+        let known = self.read()?.ids()?.into_iter().collect();
         for rows in broken.chunks(AT_ONCE) {
             first = first.and(self.repair_rows(rows, ""));
         }

@@ -103,9 +103,20 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub fn list(&self) -> Result<Vec<Result<VmRecord, RegistryError>>, RegistryError> {
+        self.list_where("TRUE")
+    }
+
+    /// Likewise those that a process is to answer for: a supervisor, or the process that they were made for.
+    pub(crate) fn list_held(&self) -> Result<Vec<Result<VmRecord, RegistryError>>, RegistryError> {
+        let owned = VmState::ALL.iter().filter(|state| state.is_owned());
+        let owned: Vec<String> = owned.map(|state| format!("'{}'", state.as_str())).collect();
+        self.list_where(&format!("state IN ({}) OR owner IS NOT NULL", owned.join(", ")))
+    }
+
+    fn list_where(&self, condition: &str) -> Result<Vec<Result<VmRecord, RegistryError>>, RegistryError> {
+        let sql = format!("SELECT {COLUMNS} FROM vms WHERE {condition} ORDER BY created_at_ms, id");
         let rows = self.read(|connection| {
-            let mut statement =
-                connection.prepare(&format!("SELECT {COLUMNS} FROM vms ORDER BY created_at_ms, id"))?;
+            let mut statement = connection.prepare(&sql)?;
             statement.query_map([], RawRow::read)?.collect::<rusqlite::Result<Vec<_>>>()
         })?;
         Ok(rows.unwrap_or_default().into_iter().map(|row| row.into_record(&self.path)).collect())
@@ -259,13 +270,22 @@ impl Registry {
         })
     }
 
+    /// The ids of all rows, damaged ones included.
+    pub(crate) fn ids(&self) -> Result<Vec<VmId>, RegistryError> {
+        self.ids_of("SELECT id FROM vms")
+    }
+
     /// VMs whose rows were deleted and whose files may still be there.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn removed(&self) -> Result<Vec<VmId>, RegistryError> {
+        self.ids_of("SELECT vm_id FROM removed")
+    }
+
+    fn ids_of(&self, sql: &str) -> Result<Vec<VmId>, RegistryError> {
         let found = self.read(|connection| {
-            let mut statement = connection.prepare("SELECT vm_id FROM removed")?;
+            let mut statement = connection.prepare(sql)?;
             statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
         })?;
         // Another string never named a file.
