@@ -179,13 +179,10 @@ pub(super) fn sync_commits(connection: &Connection, wait: bool) -> rusqlite::Res
 /// Another's write takes a tenth of a millisecond. SQLite's own waiting doubles its pauses up to 100 ms, so that among many
 /// writers some wait for long; nothing in its locks tells of their end.
 fn wait_for_others(connection: &Connection) -> rusqlite::Result<()> {
-    const PAUSE: Duration = Duration::from_micros(100);
-    const LONG_PAUSE: Duration = Duration::from_millis(1);
-    const PAUSES: u32 = 100;
+    const PAUSE: Duration = Duration::from_micros(500);
     connection.busy_handler(Some(|pauses| {
-        let pauses = pauses.unsigned_abs();
-        std::thread::sleep(if pauses < PAUSES { PAUSE } else { LONG_PAUSE });
-        LONG_PAUSE * pauses < BUSY_TIMEOUT
+        std::thread::sleep(PAUSE);
+        PAUSE * pauses.unsigned_abs() < BUSY_TIMEOUT
     }))
 }
 
