@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::{
     Host, ProcessId, VmEnd, VmError, VmId, VmRecord,
     error::IoContext as _,
-    watch::{Watch, watched},
+    watch::{LATER_LOOKS, Watch, watched},
 };
 
 /// One change of one VM's state.
@@ -37,12 +37,13 @@ pub struct Events {
     changes: Watch,
     after: i64,
     waiting: VecDeque<VmEvent>,
+    later: std::slice::Iter<'static, Duration>,
 }
 
 /// Read at once.
 pub(crate) const BATCH: u32 = 500;
-/// Writers of ours announce a commit when it can be seen; others are looked for a second time, a moment after the notice.
-const SECOND_LOOK: Duration = Duration::from_millis(50);
+/// What somebody else needs to repair a VM.
+const MOMENT: Duration = Duration::from_millis(50);
 
 impl Events {
     pub(crate) fn open(host: &Host, after: Option<i64>) -> Result<Events, VmError> {
@@ -56,7 +57,7 @@ impl Events {
             Some(after) => after,
             None => host.read()?.last_event()?,
         };
-        Ok(Events { host: host.clone(), changes, after, waiting: VecDeque::new() })
+        Ok(Events { host: host.clone(), changes, after, waiting: VecDeque::new(), later: LATER_LOOKS.iter() })
     }
 
     /// The events that have happened by now and were not returned yet, at most some hundred; empty when there are none.
@@ -101,7 +102,7 @@ impl Events {
         if records.iter().any(VmRecord::is_stale) {
             self.host.reconcile()?;
             // Somebody else may be at it, or about to start the VM anew.
-            let changed = timeout(SECOND_LOOK, self.changes.changed()).await;
+            let changed = timeout(MOMENT, self.changes.changed()).await;
             return changed.map_or(Ok(()), |changed| changed.map(drop)).io("watch", &path);
         }
         let supervisors = records.iter().filter_map(|record| record.supervisor.as_ref());
@@ -117,13 +118,11 @@ impl Events {
             }
         };
         tokio::select! {
-            changed = self.changes.changed() => {
-                changed.io("watch", &path)?;
-                if self.host.read()?.last_event()? > self.after {
-                    return Ok(());
+            changed = timeout(self.later.next().copied().unwrap_or(Duration::MAX), self.changes.changed()) => {
+                if let Ok(changed) = changed {
+                    changed.io("watch", &path)?;
+                    self.later = LATER_LOOKS.iter();
                 }
-                // Seen a moment too early, or a change that is no event.
-                tokio::time::sleep(SECOND_LOOK).await;
             }
             () = ended => {}
         }

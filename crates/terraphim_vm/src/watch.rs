@@ -5,6 +5,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -34,6 +35,12 @@ pub(crate) fn announce(path: &Path) {
     // Without a log nobody missed anything; whoever waits has a time limit.
     let _ = rustix::fs::utimensat(rustix::fs::CWD, log_of(path), &times, AtFlags::empty());
 }
+
+/// When to look again after a notice, each counted from the look before. A commit can be seen only after its log was written
+/// and, where its writer asks for that, has reached the disk; nothing tells of that moment. Our own writers do, others, an
+/// operator's SQLite shell for instance, do not.
+pub(crate) const LATER_LOOKS: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(3)];
 
 /// What concerns every file of a directory: changes were missed, or the directory itself is gone.
 const EVERYTHING: ReadFlags = ReadFlags::QUEUE_OVERFLOW

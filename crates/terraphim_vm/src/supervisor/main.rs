@@ -76,8 +76,8 @@ fn supervise(args: &SupervisorArgs, lifeline: &mut Lifeline) -> Result<(), VmErr
         .build()
         .map_err(|source| VmError::Io { operation: "start the runtime in", path: "/".into(), source })?;
     runtime.block_on(async {
-        let Some((started, lock)) = start::start(args, lifeline).await? else { return Ok(()) };
-        run::run(started, lock).await
+        let Some((started, signals, lock)) = start::start(args, lifeline).await? else { return Ok(()) };
+        run::run(started, signals, lock).await
     })
 }
 

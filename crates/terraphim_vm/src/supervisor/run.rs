@@ -13,7 +13,6 @@ use std::{
 use tokio::{
     io::unix::AsyncFd,
     net::UnixStream,
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
@@ -26,7 +25,7 @@ use super::{
     files::VmLock,
     leave::leave,
     snapshots::Snapshots,
-    start::{SECOND_LOOK, Started},
+    start::{Signals, Started},
     stop,
 };
 use crate::{
@@ -39,7 +38,7 @@ use crate::{
     protocol::message::Configure,
     registry::{EndReason, RegistryError, VmEnd},
     state::StateEvent,
-    watch::watched,
+    watch::{LATER_LOOKS, watched},
 };
 
 /// The kernel alone needs 2.4 s under emulation on a quiet machine, three times that with every core busy; this is ten
@@ -88,7 +87,7 @@ struct Loop {
 }
 
 /// Runs until the hypervisor has ended, then leaves nothing but what the VM keeps.
-pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmError> {
+pub(super) async fn run(mut started: Started, mut signals: Signals, lock: VmLock) -> Result<(), VmError> {
     let (stops, mut stop_calls) = mpsc::channel(16);
     let (agent, agent_state) = watch::channel(AgentState::Booting);
     let (ended, ended_state) = watch::channel(false);
@@ -102,12 +101,11 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
     let mut booting = true;
     let pidfd = watch(&started.hypervisor)?;
     let owner = started.owner.as_ref().map(watch).transpose()?;
-    let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).io("watch signals of", Path::new("/proc/self"))?;
     let mut changes = Changes::new(&started);
     let mut owned = true;
     // At once for the first time: the VM could be seen running, and be asked to stop, before there was a watch.
     let mut safety_net = Instant::now();
+    let mut later = LATER_LOOKS.iter();
     let mut events = std::mem::replace(&mut started.qmp_events, mpsc::channel(1).1);
     let mut this = Loop { started, agent, ended, ladder: None, waiting: Vec::new(), shutdown: None };
     let reason = loop {
@@ -126,20 +124,24 @@ pub(super) async fn run(mut started: Started, lock: VmLock) -> Result<(), VmErro
                 this.stop_now(EndReason::OwnerDied, &ended_state);
             }
             () = this.started.socket.losses.changed() => this.restore_socket(),
-            _ = terminate.recv() => this.stop_now(EndReason::Requested, &ended_state),
-            _ = interrupt.recv() => this.stop_now(EndReason::Requested, &ended_state),
+            () = signals.any() => this.stop_now(EndReason::Requested, &ended_state),
             () = changes.registry() => {
                 this.look_at_registry(&ended_state);
-                safety_net = Instant::now() + SECOND_LOOK;
+                later = LATER_LOOKS.iter();
+                safety_net = Instant::now() + next_look(&mut later, &mut changes);
             }
             () = sleep_until(safety_net) => {
-                safety_net = Instant::now() + changes.safety_net();
+                safety_net = Instant::now() + next_look(&mut later, &mut changes);
                 this.look_at_registry(&ended_state);
                 this.restore_socket();
             }
         }
     };
     this.finish(reason, tasks, lock).await
+}
+
+fn next_look(later: &mut std::slice::Iter<'_, Duration>, changes: &mut Changes) -> Duration {
+    later.next().copied().unwrap_or_else(|| changes.safety_net())
 }
 
 async fn climb(ladder: &mut Option<Ladder>) -> StopStep {

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Child, sync::Arc, time::Duration};
 
 use tokio::{
     net::UnixStream,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::timeout,
 };
@@ -32,7 +32,7 @@ use crate::{
     reconcile::remove_files,
     registry::{Claim, EndReason, Registry, RegistryError, VmEnd, VmRecord},
     state::StateEvent,
-    watch::Watch,
+    watch::{LATER_LOOKS, Watch},
 };
 
 /// A running hypervisor and everything that goes with it.
@@ -60,15 +60,34 @@ const THROTTLE_LIMIT: Duration = Duration::from_secs(30);
 /// Events between two looks of the loop; a guest that causes more has its own events dropped.
 const EVENT_BACKLOG: usize = 64;
 
-/// A commit can be seen a moment after its log was written. Our own writers say when; others, an operator's SQLite shell for
-/// instance, do not, so a change is looked at twice.
-pub(super) const SECOND_LOOK: Duration = Duration::from_millis(50);
+/// How often the registry is looked at where there are no notices of its changes.
+const WITHOUT_NOTICES: Duration = Duration::from_millis(50);
+
+/// The signals that ask a supervisor to stop its VM, from before anybody can know its process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Signals, VmError> {
+        let watch = |kind| signal(kind).io("watch signals of", Path::new("/proc/self"));
+        Ok(Signals { terminate: watch(SignalKind::terminate())?, interrupt: watch(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
 
 /// Starts the VM and tells the starter how it went. `None`: there is nothing to supervise.
 pub(super) async fn start(
     args: &SupervisorArgs,
     lifeline: &mut Lifeline,
-) -> Result<Option<(Started, VmLock)>, VmError> {
+) -> Result<Option<(Started, Signals, VmLock)>, VmError> {
     let Some(lock) = VmLock::try_take(&args.paths, &args.id)? else {
         lifeline.send(&Readiness::AlreadyOwned);
         return Ok(None);
@@ -76,6 +95,7 @@ pub(super) async fn start(
     fault::at(Point::StartLocked)?;
     let registry = Arc::new(Registry::read_write(&args.paths.registry())?);
     let me = ProcessId::current().io("read", Path::new("/proc/self/stat"))?;
+    let mut signals = Signals::watch()?;
     let socket_path = |epoch| args.paths.socket(&args.id, epoch);
     let claimed = registry.claim(&args.id, &me, args.owner.as_ref(), socket_path)?;
     let record = registry.get(&args.id)?;
@@ -88,13 +108,13 @@ pub(super) async fn start(
     let built = tokio::select! {
         biased;
         built = build(args, Arc::clone(&registry), claim.clone(), record, &socket) => built.map_err(Unbuilt::Failed),
-        reason = unwanted(args, &registry, &claim) => Err(reason.map_or_else(Unbuilt::Failed, Unbuilt::Abandoned)),
+        reason = unwanted(args, &registry, &claim, &mut signals) => Err(reason.map_or_else(Unbuilt::Failed, Unbuilt::Abandoned)),
     };
     match built {
         Ok(started) => {
             lifeline.send(&Readiness::Running);
             fault::at(Point::StartTold)?;
-            Ok(Some((started, lock)))
+            Ok(Some((started, signals, lock)))
         }
         Err(Unbuilt::Failed(error)) => {
             let end = VmEnd { detail: error.to_string(), ..VmEnd::of(EndReason::StartFailed) };
@@ -126,13 +146,18 @@ enum Unbuilt {
 }
 
 /// Returns when nobody wants the VM any more: before its hypervisor answers, nobody else listens for that.
-async fn unwanted(args: &SupervisorArgs, registry: &Registry, claim: &Claim) -> Result<EndReason, VmError> {
+async fn unwanted(
+    args: &SupervisorArgs,
+    registry: &Registry,
+    claim: &Claim,
+    signals: &mut Signals,
+) -> Result<EndReason, VmError> {
     // A user has so many of these (inotify(7)); without one the registry is looked at again and again, for the moment of a start.
     let mut changes = Watch::new(&args.paths.registry()).ok();
-    let mut terminate = signal(SignalKind::terminate()).io("watch signals of", Path::new("/proc/self"))?;
     let owner = args.owner.as_ref().map(super::run::watch).transpose()?;
-    let patience = if changes.is_some() { Duration::MAX } else { SECOND_LOOK };
-    let mut limit = patience;
+    let patience = if changes.is_some() { Duration::MAX } else { WITHOUT_NOTICES };
+    // Also from the beginning: what is not seen yet may have been written before there was a watch.
+    let mut later = LATER_LOOKS.iter();
     loop {
         match registry.stop_requested(claim) {
             Ok(Some(true) | None) => return Ok(EndReason::Requested),
@@ -146,10 +171,12 @@ async fn unwanted(args: &SupervisorArgs, registry: &Registry, claim: &Claim) -> 
             }
         };
         tokio::select! {
-            changed = timeout(limit, changed) => {
-                limit = if changed.is_ok() { SECOND_LOOK } else { patience };
+            changed = timeout(later.next().copied().unwrap_or(patience), changed) => {
+                if changed.is_ok() {
+                    later = LATER_LOOKS.iter();
+                }
             }
-            _ = terminate.recv() => return Ok(EndReason::Requested),
+            () = signals.any() => return Ok(EndReason::Requested),
             () = super::run::ready(owner.as_ref()) => return Ok(EndReason::OwnerDied),
         }
     }
