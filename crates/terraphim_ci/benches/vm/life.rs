@@ -73,15 +73,16 @@ async fn start_and_stop(table: &mut Table, world: &World) {
 
 async fn crashes(table: &mut Table, world: &World) {
     let host = &world.host;
-    let (mut row, mut leaves, mut dies) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut row, mut gone, mut leaves, mut dies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut left_by_qemu, mut left_by_supervisor) = (0.0, 0.0);
     for _ in 0..7 {
         let (id, supervisor, hypervisor) = running(world).await;
         let watch = RowWatch::start(host.paths().registry(), &id, "stopped");
-        let end = death(&supervisor);
+        let (own_end, end) = (death(&hypervisor), death(&supervisor));
         let begun = Instant::now();
         hypervisor.signal(Signal::KILL).expect("a signal");
         row.push(between(begun, watch.seen()));
+        gone.push(between(begun, own_end.join().expect("the watcher")));
         leaves.push(between(begun, end.join().expect("the watcher")));
         left_by_qemu += files_below(&host.paths().vm_runtime(&id));
         host.remove(&id, true).await.expect("it goes");
@@ -96,6 +97,7 @@ async fn crashes(table: &mut Table, world: &World) {
         left_by_supervisor += files_below(&host.paths().vm_runtime(&id));
         host.remove(&id, true).await.expect("it goes");
     }
+    table.samples(ms("kill -9 QEMU: until the kernel has ended it", "", "-"), gone);
     table.samples(ms("kill -9 QEMU: until the row says stopped", "28 | 40", "10"), row);
     table.samples(ms("kill -9 QEMU: until the supervisor is dead", "131 | 146", "30"), leaves);
     table.samples(ms("kill -9 supervisor: until QEMU is dead", "0.3 | 5.4", "the same"), dies);

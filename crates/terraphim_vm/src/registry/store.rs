@@ -352,8 +352,11 @@ impl Registry {
             schema::sync_commits(connection, true).map_err(|source| self.failed(source))?;
         }
         let value = self.transact(connection, id, change);
-        if durability == Durability::Synced {
-            schema::sync_commits(connection, false).map_err(|source| self.failed(source))?;
+        if durability == Durability::Synced
+            && let Err(error) = schema::sync_commits(connection, false)
+        {
+            // The change is made; later ones take longer than they must.
+            tracing::warn!("cannot go back to quick writes of {}: {error}", self.path.display());
         }
         let value = value?;
         crate::watch::announce(&self.path);
