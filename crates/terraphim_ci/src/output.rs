@@ -181,8 +181,8 @@ pub(crate) fn clock(at_ms: i64) -> String {
     local(at_ms, "%H:%M:%S")
 }
 
-/// The rules of `/etc/localtime` themselves, see localtime(5): to find what they are called, every file of the system's
-/// time zones would be looked at, which takes as long as the rest of a small command.
+/// The rules of `/etc/localtime` themselves, see localtime(5): to find what they are called, every directory of the system's
+/// time zones would be read.
 static ZONE: LazyLock<TimeZone> = LazyLock::new(|| {
     let rules = || TimeZone::tzif("local", &std::fs::read("/etc/localtime").ok()?).ok();
     let named = std::env::var_os("TZ").is_some();

@@ -81,7 +81,7 @@ fn stale(table: &mut Table, world: &World) {
 }
 
 /// Defines VMs, which waits for the disk; when standard input ends, records starts of them and reads them, one after another.
-/// Prints the times in microseconds: a line of definitions, then one of records and reads.
+/// Prints the times in milliseconds: a line of definitions, then one of records and reads.
 pub(crate) fn work(registry: &Path, count: u32) {
     let spec = VmSpec { image: "busybox".to_owned(), ..VmSpec::default() };
     let me = ProcessId::current().expect("this process");

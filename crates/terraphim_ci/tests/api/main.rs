@@ -348,7 +348,9 @@ fn a_rollback_brings_memory_and_disk_back() {
     let executions = || -> Vec<Value> {
         serde_json::from_str(&server.tci(&["vm", "exec", "--list", &vm, "--json"])).unwrap()
     };
+    let deadline = std::time::Instant::now() + server::LIMIT;
     while !executions().iter().any(is_asked) {
+        assert!(std::time::Instant::now() < deadline, "it is never asked for: {:?}", executions());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_eq!(alice.post(&format!("/api/vms/{vm}/rollback/{snapshot}"), &json!({})).status, 200);

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use terraphim_vm::{Host, Paths};
 
 /// Far more than anything here takes; reached only when something hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 const CONFIG: &str = "[vm-types.default]\nimage = 'busybox'\ncpus = 1\nmemory-mib = 128\ndisk-mib = 256\n\
                       network = 'none'\n[serve]\nvms-per-user = 2\n";

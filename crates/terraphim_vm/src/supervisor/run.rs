@@ -141,7 +141,8 @@ pub(super) async fn run(mut started: Started, mut signals: Signals, lock: VmLock
 }
 
 fn next_look(later: &mut std::slice::Iter<'_, Duration>, changes: &mut Changes) -> Duration {
-    later.next().copied().unwrap_or_else(|| changes.safety_net())
+    let net = changes.safety_net();
+    later.next().map_or(net, |look| net.min(*look))
 }
 
 async fn climb(ladder: &mut Option<Ladder>) -> StopStep {

@@ -171,7 +171,7 @@ async fn unwanted(
             }
         };
         tokio::select! {
-            changed = timeout(later.next().copied().unwrap_or(patience), changed) => {
+            changed = timeout(later.next().map_or(patience, |look| patience.min(*look)), changed) => {
                 if changed.is_ok() {
                     later = LATER_LOOKS.iter();
                 }
