@@ -176,7 +176,7 @@ pub(super) fn sync_commits(connection: &Connection, wait: bool) -> rusqlite::Res
     connection.pragma_update(None, "synchronous", if wait { "FULL" } else { "NORMAL" })
 }
 
-/// Another's write takes a tenth of a millisecond. SQLite's own waiting doubles its pauses up to 100 ms, so that among many
+/// Another's write takes a tenth of a millisecond. The pauses of SQLite's own waiting grow up to 100 ms, so that among many
 /// writers some wait for long; nothing in its locks tells of their end.
 fn wait_for_others(connection: &Connection) -> rusqlite::Result<()> {
     const PAUSE: Duration = Duration::from_micros(500);
