@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use terraphim_actions::workflow::Workflow;
 use terraphim_github_runner::engine::{
-    self, EmptyWorkspace, Layout, QueuedObserver, RunConclusion, RunInputs, RunObserver, Secret,
+    self, EmptyWorkspace, Layout, Patience, QueuedObserver, RunConclusion, RunInputs, RunObserver, Secret,
     plan_workflow,
 };
 use terraphim_github_runner::store::{NewRun, RunStore, StoreObserver};
@@ -90,7 +90,8 @@ fn run(
         let store = RunStore::open(&directory.join("data")).await.expect("a store");
         let me = terraphim_vm::ProcessId::current().expect("our process");
         let id = store.create_run(&new_run(), &me, 0).await.expect("a run");
-        let recorder = Arc::new(QueuedObserver::new(Arc::new(StoreObserver::new(store.clone(), id))));
+        let recorder =
+            Arc::new(QueuedObserver::new(Arc::new(StoreObserver::new(store.clone(), id)), Patience::Short));
         let observer: Arc<dyn RunObserver> = match watcher {
             Some(longest) => Arc::new(idle::Watched { of: Arc::clone(&recorder), longest }),
             None => Arc::clone(&recorder) as _,

@@ -88,6 +88,11 @@ impl Exec {
         while !self.finished {
             if let Some(event) = self.decode()? {
                 self.finished = event.is_last();
+                if self.finished
+                    && let Some(answer) = self.answer.take()
+                {
+                    answer.done();
+                }
                 return Ok(Some(event));
             }
             if !self.read().await? {

@@ -14,8 +14,9 @@ use terraphim_github_runner::action::{
 };
 
 use super::{
-    Global, large_runtime,
+    Global,
     run::{ActionArgs, find},
+    small_runtime,
 };
 use crate::{config::Config, exit::Exit, failure::Failure, output};
 
@@ -74,7 +75,7 @@ struct UpdateArgs {
 }
 
 pub(crate) fn main(args: &ActionsArgs, global: &Global) -> Result<Exit, Failure> {
-    let runtime = large_runtime()?;
+    let runtime = small_runtime()?;
     match &args.command {
         ActionsCommand::Ls(args) => runtime.block_on(ls(args, global)),
         ActionsCommand::Lock(args) => runtime.block_on(write(&args.common, global, Renew::Nothing)),

@@ -191,12 +191,13 @@ fn start_log() {
     }
 }
 
-/// For commands that wait for one thing at a time.
+/// For commands and runs. A run mostly waits for its guest, and what is between two of its steps is done sooner by one thread
+/// than handed from thread to thread; what computes or waits for a disk has threads of its own.
 fn small_runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
-/// For runs.
+/// For the server, whose calls have nothing to do with each other.
 fn large_runtime() -> Result<Runtime, Failure> {
     Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }

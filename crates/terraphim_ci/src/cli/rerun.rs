@@ -4,8 +4,9 @@ use clap::Args;
 use terraphim_github_runner::store::{RunDetail, RunId, RunStore, StoreError, StoredConclusion};
 
 use super::{
-    Global, large_runtime,
+    Global,
     run::{self, Secrets, request::Request},
+    small_runtime,
 };
 use crate::{
     exit::Exit,
@@ -35,7 +36,7 @@ pub(crate) struct RerunArgs {
 }
 
 pub(crate) fn main(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
-    large_runtime()?.block_on(rerun(args, global))
+    small_runtime()?.block_on(rerun(args, global))
 }
 
 async fn rerun(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
@@ -49,8 +50,7 @@ async fn rerun(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
         request.jobs = failed_jobs(&store.detail(args.run).await?)?;
     }
     store.close().await;
-    // Asking for a secret waits for a person.
-    let secrets = tokio::task::block_in_place(|| args.secrets.read())?;
+    let secrets = args.secrets.read()?;
     check_secrets(&request, &secrets)?;
     if !request.root.is_dir() {
         return Err(Failure::usage(format!("the working tree {} is gone", request.root.display())));

@@ -388,6 +388,13 @@ pub trait RunObserver: Send + Sync {
     /// nothing piles up in memory. Events of one job come in order; jobs that run at the same time call at the
     /// same time.
     async fn observe(&self, event: &RunEvent);
+
+    /// Takes several events, which happened in this order. Who does more for one than for one among many may gather it.
+    async fn observe_all(&self, events: &[RunEvent]) {
+        for event in events {
+            self.observe(event).await;
+        }
+    }
 }
 
 pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

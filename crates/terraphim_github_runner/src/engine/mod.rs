@@ -70,7 +70,7 @@ pub(crate) use lines::split_lines;
 pub use plan::{Command, Plan, PlannedAction, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};
 pub(crate) use planner::always;
 pub use planner::{plan_commands, plan_workflow};
-pub use queue::QueuedObserver;
+pub use queue::{Patience, QueuedObserver};
 pub use report::{EnvironmentReport, JobReport, RunReport, StepReport};
 pub use run::run;
 pub use services::{JobAccess, JobIdentity, JobServices, SERVICES_HOST};

@@ -40,14 +40,14 @@ impl Learner {
         Ok(Learner { store, models })
     }
 
-    /// Learns from an event; it is on disk, with all it changes, when this returns.
+    /// Learns from events; they are on disk, with all they change, when this returns.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn learn(&self, event: &LearningEvent) -> Result<Learned, StoreError> {
+    pub async fn learn(&self, events: &[LearningEvent]) -> Result<Vec<Learned>, StoreError> {
         let mut models = self.models.lock().await;
-        match self.store.learn(&mut models, event).await {
-            Ok(learned) => Ok(learned.unwrap_or_default()),
+        match self.store.learn(&mut models, events).await {
+            Ok(learned) => Ok(learned.into_iter().map(Option::unwrap_or_default).collect()),
             Err(error) => {
                 // The counters in memory may be ahead of those on disk now.
                 let (repository, threshold) = (models.repository.clone(), models.own.lesson_threshold());

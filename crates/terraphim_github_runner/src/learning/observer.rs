@@ -132,6 +132,7 @@ impl LearningObserver {
     /// What was cancelled or skipped says nothing.
     async fn end_or_forget(
         &self,
+        ready: &mut Vec<LearningEvent>,
         key: (Option<JobKey>, usize),
         name: &str,
         conclusion: Conclusion,
@@ -141,7 +142,7 @@ impl LearningObserver {
         match of_conclusion(conclusion) {
             Some(outcome) => {
                 let duration_ms = millis(duration);
-                self.end(key, Ended { name, outcome, exit_code, duration_ms, at }).await;
+                self.end(ready, key, Ended { name, outcome, exit_code, duration_ms, at }).await;
             }
             None => {
                 self.state().open.remove(&key);
@@ -149,14 +150,20 @@ impl LearningObserver {
         }
     }
 
-    async fn end(&self, key: (Option<JobKey>, usize), ended: Ended<'_>) {
-        let Some(event) = self.event_of(key, ended).await else { return };
-        self.learn(event).await;
+    async fn end(&self, ready: &mut Vec<LearningEvent>, key: (Option<JobKey>, usize), ended: Ended<'_>) {
+        if let Some(event) = self.event_of(ready, key, ended).await {
+            ready.push(event);
+        }
     }
 
-    /// The event of a command that ended; `None` when nothing was run.
-    async fn event_of(&self, key: (Option<JobKey>, usize), ended: Ended<'_>) -> Option<LearningEvent> {
-        let (open, job, previous) = {
+    /// The event of a command that ended; `None` when nothing was run. What is `ready` is learned first if it matters.
+    async fn event_of(
+        &self,
+        ready: &mut Vec<LearningEvent>,
+        key: (Option<JobKey>, usize),
+        ended: Ended<'_>,
+    ) -> Option<LearningEvent> {
+        let (open, job, previous, canonical) = {
             let mut state = self.state();
             let open = state.open.remove(&key)?;
             let job = match (&key.0, state.phase) {
@@ -168,9 +175,9 @@ impl LearningObserver {
             if ended.outcome == CommandOutcome::Failure {
                 state.failed.push(canonical.clone());
             }
-            (open, job, state.previous.insert(key.0, canonical).unwrap_or_default())
+            let previous = state.previous.insert(key.0, canonical.clone()).unwrap_or_default();
+            (open, job, previous, canonical)
         };
-        let canonical = CommandIdentity::of(&open.command).canonical;
         let (lines, limit_ms, command) = (open.output.lines(), open.limit_ms, open.command);
         // Reading a megabyte of output is no work for a thread that other jobs wait for.
         let output = open.output.text();
@@ -182,26 +189,14 @@ impl LearningObserver {
         };
         let (signature, tests) =
             if is_short { look() } else { tokio::task::spawn_blocking(look).await.ok()? };
-        let mut summary = TestSummary::default();
-        self.learner
-            .with_models(|models| {
-                for test in tests {
-                    match test.outcome {
-                        TestOutcome::Passed => {
-                            summary.passed += 1;
-                            if models.own.watches_test(&canonical, &test.name) {
-                                summary.recovered.push(test.name);
-                            }
-                        }
-                        TestOutcome::Failed if summary.failed.len() < TestSummary::MAX_NAMES => {
-                            summary.failed.push(test.name);
-                        }
-                        TestOutcome::Failed | TestOutcome::Skipped => {}
-                    }
-                }
-            })
-            .await;
-        summary.recovered.truncate(TestSummary::MAX_NAMES);
+        let summary = match tests.is_empty() {
+            true => TestSummary::default(),
+            false => {
+                // A test that failed in the step before has recovered in this one.
+                self.learn(ready).await;
+                self.summary(&canonical, tests).await
+            }
+        };
         let number = i64::try_from(key.1).unwrap_or(i64::MAX);
         Some(LearningEvent {
             step: ended.name.to_owned(),
@@ -215,6 +210,31 @@ impl LearningObserver {
             output_lines: lines,
             ..self.event(EventKind::Command, job, &ended)
         })
+    }
+
+    /// What the tests of a command came to.
+    async fn summary(&self, canonical: &str, tests: Vec<outcomes::TestResult>) -> TestSummary {
+        let mut summary = TestSummary::default();
+        self.learner
+            .with_models(|models| {
+                for test in tests {
+                    match test.outcome {
+                        TestOutcome::Passed => {
+                            summary.passed += 1;
+                            if models.own.watches_test(canonical, &test.name) {
+                                summary.recovered.push(test.name);
+                            }
+                        }
+                        TestOutcome::Failed if summary.failed.len() < TestSummary::MAX_NAMES => {
+                            summary.failed.push(test.name);
+                        }
+                        TestOutcome::Failed | TestOutcome::Skipped => {}
+                    }
+                }
+            })
+            .await;
+        summary.recovered.truncate(TestSummary::MAX_NAMES);
+        summary
     }
 
     fn event(&self, kind: EventKind, job: String, ended: &Ended<'_>) -> LearningEvent {
@@ -234,9 +254,13 @@ impl LearningObserver {
         }
     }
 
-    async fn learn(&self, event: LearningEvent) {
-        match self.learner.learn(&event).await {
-            Ok(learned) => self.state().learned.push(learned),
+    /// Learns all that is ready.
+    async fn learn(&self, ready: &mut Vec<LearningEvent>) {
+        if ready.is_empty() {
+            return;
+        }
+        match self.learner.learn(&std::mem::take(ready)).await {
+            Ok(learned) => self.state().learned.extend(learned),
             Err(error) => {
                 let is_first = !std::mem::replace(&mut self.state().has_warned, true);
                 if is_first {
@@ -247,19 +271,17 @@ impl LearningObserver {
     }
 
     /// The VM or its host failed: what was running did not fail by itself.
-    async fn fault(&self, at: DateTime<Utc>) {
+    async fn fault(&self, ready: &mut Vec<LearningEvent>, at: DateTime<Utc>) {
         let open: Vec<_> = self.state().open.iter().map(|(key, open)| (key.clone(), open.at)).collect();
         for (key, since) in open {
             let duration_ms = u64::try_from((at - since).num_milliseconds()).unwrap_or(0);
             let ended = Ended { name: "", outcome: CommandOutcome::Fault, exit_code: None, duration_ms, at };
-            self.end(key, ended).await;
+            self.end(ready, key, ended).await;
         }
     }
-}
 
-#[async_trait]
-impl RunObserver for LearningObserver {
-    async fn observe(&self, event: &RunEvent) {
+    /// Takes an event in; what it makes ready is to be learned afterwards.
+    async fn take(&self, ready: &mut Vec<LearningEvent>, event: &RunEvent) {
         match event {
             RunEvent::CommandStarted { phase, command, number, at, .. } => {
                 self.state().phase = Some(*phase);
@@ -275,17 +297,18 @@ impl RunObserver for LearningObserver {
                 self.write(Some(job), *step, format!("{}\n", annotation.message).as_bytes());
             }
             RunEvent::CommandFinished { number, outcome, exit_code, duration, at, .. } => {
-                self.end_or_forget((None, *number), "", *outcome, Some(*exit_code), (*duration, *at)).await;
+                let (key, exit_code) = ((None, *number), Some(*exit_code));
+                self.end_or_forget(ready, key, "", *outcome, exit_code, (*duration, *at)).await;
             }
             RunEvent::StepFinished { job, name, number, outcome, exit_code, duration, at, .. } => {
                 let key = (Some(job.clone()), *number);
-                self.end_or_forget(key, name, *outcome, *exit_code, (*duration, *at)).await;
+                self.end_or_forget(ready, key, name, *outcome, *exit_code, (*duration, *at)).await;
             }
             RunEvent::JobFinished { job, outcome, duration, at, .. } => {
                 if let Some(outcome) = of_conclusion(*outcome) {
                     let duration_ms = millis(*duration);
                     let ended = Ended { name: "", outcome, exit_code: None, duration_ms, at: *at };
-                    self.learn(self.event(EventKind::Job, job.to_string(), &ended)).await;
+                    ready.push(self.event(EventKind::Job, job.to_string(), &ended));
                 }
             }
             RunEvent::RunFinished { conclusion, duration, at, .. } => {
@@ -296,14 +319,30 @@ impl RunObserver for LearningObserver {
                     RunConclusion::Cancelled => return,
                 };
                 if outcome == CommandOutcome::Fault {
-                    self.fault(*at).await;
+                    self.fault(ready, *at).await;
                 }
                 let duration_ms = millis(*duration);
                 let ended = Ended { name: "", outcome, exit_code: None, duration_ms, at: *at };
-                self.learn(self.event(EventKind::Run, String::new(), &ended)).await;
+                ready.push(self.event(EventKind::Run, String::new(), &ended));
             }
             _ => {}
         }
+    }
+}
+
+#[async_trait]
+impl RunObserver for LearningObserver {
+    async fn observe(&self, event: &RunEvent) {
+        self.observe_all(std::slice::from_ref(event)).await;
+    }
+
+    /// Learns in one go, which takes little longer for many events than for one.
+    async fn observe_all(&self, events: &[RunEvent]) {
+        let mut ready = Vec::new();
+        for event in events {
+            self.take(&mut ready, event).await;
+        }
+        self.learn(&mut ready).await;
     }
 }
 

@@ -82,16 +82,16 @@ impl RunStore {
         read_models(&mut connection, repository).await
     }
 
-    /// Records an event and takes it over into the counters; `models` is brought up to date first, should another
-    /// process have learned meanwhile. An event whose `uid` is known changes nothing.
+    /// Records events in their order and takes them over into the counters, all or none; `models` is brought up to date
+    /// first, should another process have learned meanwhile. An event whose `uid` is known changes nothing: `None`.
     ///
     /// # Errors
     /// The database refuses; `models` must be read again then.
     pub async fn learn(
         &self,
         models: &mut LearnedModels,
-        event: &LearningEvent,
-    ) -> Result<Option<Learned>, StoreError> {
+        events: &[LearningEvent],
+    ) -> Result<Vec<Option<Learned>>, StoreError> {
         let operation = "record what was learned";
         let mut connection = self.pool.begin_with("BEGIN IMMEDIATE").await.query(operation)?;
         if mark(&mut connection).await? != models.mark {
@@ -99,16 +99,21 @@ impl RunStore {
             *models = read_models(&mut connection, &models.repository).await?;
             models.own.set_lesson_threshold(threshold);
         }
-        let Some(id) = insert(&mut connection, event).await? else { return Ok(None) };
-        let learned = models.own.apply(Some(&mut models.shared), event);
+        let (mut last, mut learned) = (None, Vec::with_capacity(events.len()));
+        for event in events {
+            let id = insert(&mut connection, event).await?;
+            learned.push(id.map(|_| models.own.apply(Some(&mut models.shared), event)));
+            last = id.or(last);
+        }
+        let Some(last) = last else { return Ok(learned) };
         let (own, shared) = (models.own.take_changes(), models.shared.take_changes());
         let own = own.iter().map(|row| (models.repository.as_str(), row));
         let rows = own.chain(shared.iter().map(|row| ("", row)));
         write_facts(&mut connection, "learning_facts", rows).await?;
-        set_state(&mut connection, &[("applied", id), ("version", VERSION)]).await?;
+        set_state(&mut connection, &[("applied", last), ("version", VERSION)]).await?;
         connection.commit().await.query(operation)?;
-        models.mark.applied = id;
-        Ok(Some(learned))
+        models.mark.applied = last;
+        Ok(learned)
     }
 
     /// The repositories that something was learned about.

@@ -32,7 +32,7 @@ async fn store() -> (tempfile::TempDir, RunStore) {
 async fn learn(store: &RunStore, repository: &str, range: std::ops::Range<u32>) -> LearnedModels {
     let mut models = store.learned(repository).await.unwrap();
     for n in range {
-        store.learn(&mut models, &event(repository, n)).await.unwrap();
+        store.learn(&mut models, &[event(repository, n)]).await.unwrap();
     }
     models
 }
@@ -95,9 +95,9 @@ async fn an_event_counts_once_and_another_process_is_noticed() {
         (store.learned("octo/a").await.unwrap(), other.learned("octo/a").await.unwrap());
     for n in 0..20_u32 {
         let (store, models) = if n.is_multiple_of(2) { (&store, &mut here) } else { (&other, &mut there) };
-        assert!(store.learn(models, &event("octo/a", n)).await.unwrap().is_some());
+        assert!(store.learn(models, &[event("octo/a", n)]).await.unwrap()[0].is_some());
     }
-    assert_eq!(store.learn(&mut here, &event("octo/a", 3)).await.unwrap(), None);
+    assert_eq!(store.learn(&mut here, &[event("octo/a", 3)]).await.unwrap(), [None]);
     assert_eq!(store.learned("octo/a").await.unwrap().own.totals().events, 20);
     assert_eq!(store.rebuild_learning().await.unwrap().corrected, 0);
     other.close().await;
@@ -126,7 +126,7 @@ async fn what_was_forgotten_stays_so_for_a_process_that_knew_it() {
     let mut known = learn(&store, "octo/a", 0..30).await;
     let other = RunStore::open(dir.path()).await.unwrap();
     other.forget_learning("octo/a").await.unwrap();
-    store.learn(&mut known, &event("octo/a", 30)).await.unwrap();
+    store.learn(&mut known, &[event("octo/a", 30)]).await.unwrap();
     assert_eq!(known.own.totals().events, 1, "only what came after");
     assert_eq!(store.learned("octo/a").await.unwrap().own.rows(), known.own.rows());
     assert_eq!(store.rebuild_learning().await.unwrap().corrected, 0);
@@ -142,7 +142,7 @@ async fn what_was_imported_is_seen_by_a_process_that_knew_nothing() {
     let (_dir2, copy) = self::store().await;
     let mut known = copy.learned("octo/a").await.unwrap();
     copy.import_baseline(&store.learning_baseline().await.unwrap()).await.unwrap();
-    copy.learn(&mut known, &event("octo/a", 30)).await.unwrap();
+    copy.learn(&mut known, &[event("octo/a", 30)]).await.unwrap();
     assert_eq!(known.own.totals().events, 21);
     assert_eq!(copy.rebuild_learning().await.unwrap().corrected, 0);
     copy.close().await;
@@ -159,7 +159,7 @@ async fn an_import_gives_the_same_counters_and_may_be_repeated() {
     for _ in 0..2 {
         let mut models = copy.learned("octo/a").await.unwrap();
         for (_, event) in store.learning_events(0, 1000).await.unwrap() {
-            copy.learn(&mut models, &event).await.unwrap();
+            copy.learn(&mut models, &[event]).await.unwrap();
         }
     }
     assert_eq!(facts(&copy).await, facts(&store).await);

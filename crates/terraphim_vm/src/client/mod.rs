@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
-use tokio_util::{io::ReaderStream, io::StreamReader, task::AbortOnDropHandle};
+use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::{
     Exec, Paths, VmError, VmId,
@@ -26,12 +26,12 @@ use crate::{
     },
 };
 pub(crate) use wire::Answer;
-use wire::{empty, full};
+use wire::{Connection, Idle, empty, full};
 
 /// Read at once from a stream that is sent to the guest.
 const CHUNK: usize = 256 * 1024;
 
-/// Calls the supervisor of one running VM. Every call opens a connection of its own.
+/// Calls the supervisor of one running VM. Calls at the same time have a connection each; one is kept for the next call.
 ///
 /// Calls that need the guest wait until it has booted. A call fails with [`VmError::Silent`] when the supervisor does not answer
 /// and gives no sign of life either for twenty seconds.
@@ -40,6 +40,8 @@ pub struct VmClient {
     id: VmId,
     paths: Paths,
     socket: PathBuf,
+    /// Shared by all clones.
+    idle: Idle,
 }
 
 /// A port in the guest that leads to the host. Dropping it closes the port.
@@ -47,7 +49,7 @@ pub struct VmClient {
 pub struct VmForward {
     port: u16,
     body: Incoming,
-    _connection: AbortOnDropHandle<()>,
+    _connection: Connection,
 }
 
 impl VmForward {
@@ -66,7 +68,7 @@ impl VmForward {
 
 impl VmClient {
     pub(crate) fn new(id: VmId, paths: Paths, socket: PathBuf) -> VmClient {
-        VmClient { id, paths, socket }
+        VmClient { id, paths, socket, idle: Idle::default() }
     }
 
     /// Which VM.
@@ -123,7 +125,7 @@ impl VmClient {
     /// # Errors
     /// The guest refuses it.
     pub async fn create_view(&self, view: &View) -> Result<(), VmError> {
-        self.send("create view", Method::POST, call::VIEWS, full(view)).await.map(drop)
+        self.send("create view", Method::POST, call::VIEWS, full(view)).await.map(Answer::done)
     }
 
     /// Removes a view whose processes have ended.
@@ -132,7 +134,7 @@ impl VmClient {
     /// There is no such view.
     pub async fn remove_view(&self, name: &str) -> Result<(), VmError> {
         let path = format!("{}/{name}", call::VIEWS);
-        self.send("remove view", Method::DELETE, &path, empty()).await.map(drop)
+        self.send("remove view", Method::DELETE, &path, empty()).await.map(Answer::done)
     }
 
     /// Unpacks a tar stream below `directory` in the guest; every entry belongs to `owner` if one is given.
@@ -150,7 +152,9 @@ impl VmClient {
             path += &format!("&owner={}", escape(owner));
         }
         let stream = ReaderStream::with_capacity(tar, CHUNK).map_ok(Frame::data);
-        self.send("upload", Method::PUT, &path, BodyExt::boxed(StreamBody::new(stream))).await.map(drop)
+        self.send("upload", Method::PUT, &path, BodyExt::boxed(StreamBody::new(stream)))
+            .await
+            .map(Answer::done)
     }
 
     /// A tar stream of `path` in the guest.
@@ -159,7 +163,7 @@ impl VmClient {
     /// There is no such path. A stream that breaks in the middle ends in a read error.
     pub async fn download(&self, path: &str) -> Result<impl AsyncRead + Send + use<>, VmError> {
         let path = format!("{}?path={}", call::FILES, escape(path));
-        let Answer { response, connection } = self.send("download", Method::GET, &path, empty()).await?;
+        let Answer { response, connection, .. } = self.send("download", Method::GET, &path, empty()).await?;
         let stream = response.into_body().into_data_stream().map_err(io::Error::other);
         Ok(Download { reader: StreamReader::new(stream), _connection: connection })
     }
@@ -245,7 +249,7 @@ impl VmClient {
     pub async fn forward(&self, port: u16, target: &ForwardTarget) -> Result<VmForward, VmError> {
         let new = NewForward { port, target: target.clone() };
         let answer = self.send("forward", Method::POST, call::FORWARDS, full(&new)).await?;
-        let Answer { mut response, connection } = answer;
+        let Answer { mut response, connection, .. } = answer;
         let line = response.body_mut().frame().await.transpose();
         let line = line.map_err(|error| self.broken("forward", error))?;
         let line = line.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
@@ -261,18 +265,18 @@ impl VmClient {
 
     pub(crate) async fn signal(&self, exec: &str, signal: i32) -> Result<(), VmError> {
         let path = format!("{}/{exec}/signal", call::EXEC);
-        self.send("signal", Method::POST, &path, full(&SignalRequest { signal })).await.map(drop)
+        self.send("signal", Method::POST, &path, full(&SignalRequest { signal })).await.map(Answer::done)
     }
 
     pub(crate) async fn resize(&self, exec: &str, size: TerminalSize) -> Result<(), VmError> {
         let path = format!("{}/{exec}/resize", call::EXEC);
-        self.send("resize", Method::POST, &path, full(&size)).await.map(drop)
+        self.send("resize", Method::POST, &path, full(&size)).await.map(Answer::done)
     }
 
     pub(crate) async fn stdin(&self, exec: &str, bytes: Bytes, close: bool) -> Result<(), VmError> {
         let path = format!("{}/{exec}/stdin{}", call::EXEC, if close { "?close" } else { "" });
         let body = Full::new(bytes).map_err(|never| match never {}).boxed();
-        self.send("stdin", Method::POST, &path, body).await.map(drop)
+        self.send("stdin", Method::POST, &path, body).await.map(Answer::done)
     }
 }
 
@@ -290,7 +294,7 @@ fn escape(text: &str) -> String {
 
 struct Download<R> {
     reader: R,
-    _connection: AbortOnDropHandle<()>,
+    _connection: Connection,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Download<R> {

@@ -1,6 +1,10 @@
-//! One call: a connection of its own, a request, its answer, and noticing a supervisor that is silent.
+//! One call: a connection to itself, a request, its answer, and noticing a supervisor that is silent.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -24,10 +28,43 @@ pub(super) type Body = BoxBody<Bytes, io::Error>;
 /// hosts that are very busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An answer whose body is still to be read. Dropping it drops the connection.
+/// A connection to a supervisor. Dropping it closes it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: http1::SendRequest<Body>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Where a connection waits for the next call: making one costs a call about as much as all else that the host does for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Idle(Arc<Mutex<Option<Connection>>>);
+
+impl Idle {
+    /// Held for an exchange of values only.
+    fn replace(&self, connection: Option<Connection>) -> Option<Connection> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), connection)
+    }
+
+    /// The connection, unless the supervisor has closed it meanwhile.
+    fn take(&self) -> Option<Connection> {
+        self.replace(None).filter(|connection| connection.sender.is_ready())
+    }
+}
+
+/// An answer whose body is still to be read. Dropping it closes its connection.
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
-    pub(crate) connection: AbortOnDropHandle<()>,
+    pub(crate) connection: Connection,
+    idle: Idle,
+}
+
+impl Answer {
+    /// All that mattered of the body was read: the connection may serve another call.
+    pub(crate) fn done(self) {
+        // What is left of a body is read by the connection, or it closes itself.
+        drop(self.response);
+        self.idle.replace(Some(self.connection));
+    }
 }
 
 impl VmClient {
@@ -47,8 +84,9 @@ impl VmClient {
         path: &str,
         body: Body,
     ) -> Result<T, VmError> {
-        let answer = self.send(call, method, path, body).await?;
-        let body = answer.response.into_body().collect().await.map_err(|error| self.broken(call, error))?;
+        let mut answer = self.send(call, method, path, body).await?;
+        let body = answer.response.body_mut().collect().await.map_err(|error| self.broken(call, error))?;
+        answer.done();
         serde_json::from_slice(&body.to_bytes()).map_err(|error| self.broken(call, error))
     }
 
@@ -100,32 +138,48 @@ impl VmClient {
         headers: &[(&str, &str)],
         body: Body,
     ) -> Result<Answer, VmError> {
-        let unreachable =
-            |source| VmError::Unreachable { id: self.id.clone(), socket: self.socket.clone(), source };
-        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
-        let (mut sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(call, error))?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            // Its error reaches whoever reads the answer.
-            let _ = connection.await;
-        }));
         let request = Request::builder().method(method).uri(path).header(http::header::HOST, "vm");
-        let request = headers
+        let mut request = headers
             .iter()
             .fold(request, |request, (name, value)| request.header(*name, *value))
             .body(body)
             .map_err(|error| self.broken(call, error))?;
-        let response = sender.send_request(request).await.map_err(|error| self.broken(call, error))?;
+        let mut waiting = self.idle.take();
+        let (response, connection) = loop {
+            let (mut connection, is_new) = match waiting.take() {
+                Some(connection) => (connection, false),
+                None => (self.connect(call).await?, true),
+            };
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => break (response, connection),
+                Err(mut refused) => match refused.take_message() {
+                    // It was closed as it was taken up; nothing was sent.
+                    Some(unsent) if !is_new => request = unsent,
+                    _ => return Err(self.broken(call, refused.into_error())),
+                },
+            }
+        };
         if response.status() == StatusCode::OK {
-            return Ok(Answer { response, connection });
+            return Ok(Answer { response, connection, idle: self.idle.clone() });
         }
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.map_err(|error| self.broken(call, error))?.to_bytes();
         let text = serde_json::from_slice::<Value>(&body).ok();
         let message = text.as_ref().and_then(|value| value["error"].as_str()).unwrap_or("no reason given");
         Err(VmError::Refused { status, message: message.to_owned() })
+    }
+
+    async fn connect(&self, call: &'static str) -> Result<Connection, VmError> {
+        let unreachable =
+            |source| VmError::Unreachable { id: self.id.clone(), socket: self.socket.clone(), source };
+        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let shaken = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| self.broken(call, error))?;
+        let task = tokio::spawn(async move {
+            // Its error reaches whoever reads the answer.
+            let _ = connection.await;
+        });
+        Ok(Connection { sender, _task: AbortOnDropHandle::new(task) })
     }
 
     pub(crate) fn broken(

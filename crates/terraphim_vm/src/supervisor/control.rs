@@ -1,6 +1,6 @@
 //! The HTTP API on the control socket. `curl --unix-socket SOCKET http://vm/v1/status` shows it at work.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -87,12 +87,14 @@ pub(super) struct Control {
     accelerator: Accelerator,
     limits: LimitsReport,
     tasks: TaskTracker,
+    /// The VM has ended.
+    ended: watch::Receiver<bool>,
 }
 
 impl Control {
     pub(super) fn new(
         started: &Started,
-        agent: watch::Receiver<AgentState>,
+        (agent, ended): (watch::Receiver<AgentState>, watch::Receiver<bool>),
         stops: mpsc::Sender<StopCall>,
         snapshots: Snapshots,
         tasks: TaskTracker,
@@ -106,6 +108,7 @@ impl Control {
             accelerator: started.accelerator.clone(),
             limits: started.group.as_ref().map(|group| group.report().clone()).unwrap_or_default(),
             tasks,
+            ended,
         })
     }
 }
@@ -130,9 +133,17 @@ pub(super) fn accept(
             let control = Arc::clone(&tracked);
             async move { Ok::<_, Infallible>(answer(&control, request).await) }
         });
-        let connection =
-            http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
+        let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        let mut ended = tracked.ended.clone();
+        let served = tokio::select! {
+            served = &mut connection => served,
+            // One that waits for its next call ends now, one with a call when that is answered.
+            () = async { drop(ended.wait_for(|ended| *ended).await) } => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
             // A client that goes away is no fault of ours.
             tracing::debug!("control connection: {error}");
         }
@@ -284,6 +295,8 @@ impl Control {
     async fn exec(&self, id: Option<uuid::Uuid>, asked: AskedExec) -> Result<Response<Body>, Failure> {
         let agent = self.agent().await?;
         let execution = self.executions.start(&agent, id, asked).await?;
+        // What came with the agent's answer is written first: it then leaves together with this one.
+        tokio::task::yield_now().await;
         let mut response = output(&execution, 0)?;
         let id = HeaderValue::from_str(execution.id()).expect("an execution's id is hexadecimal");
         response.headers_mut().insert(EXEC_ID_HEADER, id);

@@ -95,7 +95,7 @@ pub(super) async fn run(mut started: Started, mut signals: Signals, lock: VmLock
     let snapshots = Snapshots::new(&started, agent.clone())?;
     let tidy = snapshots.clone();
     tasks.spawn(async move { tidy.discard_unfinished().await });
-    let control = Control::new(&started, agent_state.clone(), stops, snapshots, tasks.clone());
+    let control = Control::new(&started, (agent_state, ended_state.clone()), stops, snapshots, tasks.clone());
     let boot = tasks.spawn(connect_agent(started.agent.try_clone(), started.record.name.clone()));
     let mut boot = Box::pin(boot);
     let mut booting = true;

@@ -170,7 +170,7 @@ async fn take_over(
             models.insert(repository, store.learned(repository).await?);
         }
         let of = models.get_mut(repository).expect("it was put there");
-        let is_new = store.learn(of, event).await?.is_some();
+        let is_new = store.learn(of, std::slice::from_ref(event)).await?.iter().any(Option::is_some);
         imported.events += 1;
         imported.known += u64::from(!is_new);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use chrono::Utc;
 use terraphim_github_runner::{
     SessionManagerConfig,
-    engine::{self, EngineError, Layout, Plan, QueuedObserver, RunInputs, RunReport},
+    engine::{self, EngineError, Layout, Patience, Plan, QueuedObserver, RunInputs, RunReport},
     session::{LocalVmProvider, SessionManager},
     store::{NewRun, RunId, RunStore, StoreObserver, StoredConclusion},
     workflow::LocalCommandExecutor,
@@ -74,7 +74,7 @@ pub(crate) async fn execute(
             () = interrupts.next() => return Ok(Exit::Cancelled),
         }
     }
-    let jobs = tokio::task::block_in_place(|| prepare(jobs, &host))?;
+    let jobs = prepare(jobs, &host)?;
     let mut results = Results::new(json)?;
     say_if_emulated(&host)?;
     let store = RunStore::open(host.paths().data()).await?;
@@ -217,7 +217,7 @@ async fn run_one(
     let sessions =
         SessionManager::with_provider(Arc::new(provider), sessions_config(request, inputs.parallelism));
     let executor = Arc::new(LocalCommandExecutor::new(context.host.clone()).with_user(Some(user)));
-    let recording = Arc::new(QueuedObserver::new(recorder.clone()));
+    let recording = Arc::new(QueuedObserver::new(recorder.clone(), Patience::Short));
     let observer = Arc::new(Both(Arc::clone(&recording), Both(Arc::clone(&learning), live)));
     let cancel = CancellationToken::new();
     let running = engine::run(plan, inputs, &sessions, executor, observer, cancel.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use terraphim_github_runner::{
-    engine::{QueuedObserver, RunEvent, RunObserver},
+    engine::{Patience, QueuedObserver, RunEvent, RunObserver},
     learning::{
         Learner, LearningObserver, RunFacts,
         insight::{self, Lesson},
@@ -48,7 +48,7 @@ impl Learning {
         if !config.learning.enabled {
             return none(workflow);
         }
-        let git = tokio::task::block_in_place(|| request.git().ok().flatten());
+        let git = request.git().ok().flatten();
         let repository = request.repository.full_name.clone();
         let learner = match Learner::open(store.clone(), &repository).await {
             Ok(learner) => learner,
@@ -58,8 +58,7 @@ impl Learning {
             }
         };
         learner.set_lesson_threshold(config.learning.lesson_threshold).await;
-        let (commit, changed) =
-            tokio::task::block_in_place(|| commit_and_changes(git.as_ref(), &request.sha));
+        let (commit, changed) = commit_and_changes(git.as_ref(), &request.sha);
         let facts = RunFacts {
             repository,
             workflow: workflow.clone(),
@@ -70,7 +69,7 @@ impl Learning {
             environment,
         };
         let observer = Arc::new(LearningObserver::new(learner, facts));
-        let queue = Some(QueuedObserver::new(observer.clone()));
+        let queue = Some(QueuedObserver::new(observer.clone(), Patience::Long));
         Learning { observer: Some(observer), queue, workflow, changed }
     }
 

@@ -26,7 +26,7 @@ pub(super) use secrets::{SecretArgs, Secrets, ask, keep_out_of_core_files};
 pub(super) use select::{Selection, find};
 pub(super) use variables::read_file as read_values;
 
-use super::{Global, large_runtime, vm::SpecArgs};
+use super::{Global, small_runtime, vm::SpecArgs};
 use crate::{exit::Exit, failure::Failure};
 
 #[derive(Debug, Args)]
@@ -111,7 +111,7 @@ pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
         return preview::list(&chosen);
     }
     let mut prepared = request::prepare(args, &selection, chosen)?;
-    let runtime = large_runtime()?;
+    let runtime = small_runtime()?;
     if args.dryrun {
         let paths = global.paths()?;
         for request in &mut prepared {
