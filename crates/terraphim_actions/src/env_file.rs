@@ -25,38 +25,55 @@ pub enum EnvFileError {
 /// value and a line that is exactly the delimiter; which of the two it is says the sign that comes
 /// first. Empty lines mean nothing.
 ///
-/// # Errors
-/// If the file breaks these rules. Nothing of it is to be used then.
-pub fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
-    let mut pairs = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (line, _, tail) = take_line(rest);
-        rest = tail;
-        if line.is_empty() {
-            continue;
+/// What breaks these rules is the last item. The pairs before it count: GitHub's runner takes each over as it
+/// reads it (`EnvFileKeyValuePairs` of its `FileCommandManager`).
+pub fn parse_pairs(text: &str) -> Pairs<'_> {
+    Pairs { rest: text }
+}
+
+/// The pairs of a file; see [`parse_pairs`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is read before it is asked for"]
+pub struct Pairs<'a> {
+    rest: &'a str,
+}
+
+impl Iterator for Pairs<'_> {
+    type Item = Result<(String, String), EnvFileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // An error ends the file: what follows it may be the rest of a value.
+        let text = std::mem::take(&mut self.rest).trim_start_matches('\n');
+        if text.is_empty() {
+            return None;
         }
-        let equals = line.find('=').unwrap_or(usize::MAX);
-        match line.split_once("<<") {
-            Some((name, delimiter)) if name.len() < equals => {
-                if name.is_empty() || delimiter.is_empty() {
-                    return Err(EnvFileError::NoNameOrDelimiter(line.to_owned()));
-                }
-                let (value, tail) = take_value(rest, delimiter)?;
-                rest = tail;
-                pairs.push((name.to_owned(), value.to_owned()));
+        let (line, _, tail) = take_line(text);
+        Some(take_pair(line, tail).map(|(name, value, rest)| {
+            self.rest = rest;
+            (name.to_owned(), value.to_owned())
+        }))
+    }
+}
+
+/// The pair that begins with `line`, and what follows it.
+fn take_pair<'a>(line: &'a str, tail: &'a str) -> Result<(&'a str, &'a str, &'a str), EnvFileError> {
+    let equals = line.find('=').unwrap_or(usize::MAX);
+    match line.split_once("<<") {
+        Some((name, delimiter)) if name.len() < equals => {
+            if name.is_empty() || delimiter.is_empty() {
+                return Err(EnvFileError::NoNameOrDelimiter(line.to_owned()));
             }
-            _ => {
-                let (name, value) =
-                    line.split_once('=').ok_or_else(|| EnvFileError::NoPair(line.to_owned()))?;
-                if name.is_empty() {
-                    return Err(EnvFileError::NoName(line.to_owned()));
-                }
-                pairs.push((name.to_owned(), value.to_owned()));
+            let (value, rest) = take_value(tail, delimiter)?;
+            Ok((name, value, rest))
+        }
+        _ => {
+            let (name, value) = line.split_once('=').ok_or_else(|| EnvFileError::NoPair(line.to_owned()))?;
+            if name.is_empty() {
+                return Err(EnvFileError::NoName(line.to_owned()));
             }
+            Ok((name, value, tail))
         }
     }
-    Ok(pairs)
 }
 
 /// The lines up to the delimiter, without the last line break, and what follows the delimiter.
@@ -98,7 +115,7 @@ pub fn add_paths(path: &mut Vec<String>, text: &str) {
 }
 
 /// May a step set this variable for those that follow? `NODE_OPTIONS` could take over the actions
-/// that run on node.
+/// that run on node. It is all that GitHub's runner blocks (`_setEnvBlockList`), and no failure of the step.
 #[must_use]
 pub fn may_set_env(name: &str) -> bool {
     !name.eq_ignore_ascii_case("NODE_OPTIONS")
@@ -109,7 +126,7 @@ mod tests {
     use super::*;
 
     fn pairs(text: &str) -> Vec<(String, String)> {
-        parse_pairs(text).expect("pairs")
+        parse_pairs(text).collect::<Result<_, _>>().expect("pairs")
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -146,8 +163,18 @@ mod tests {
             ("a<<E\n", NoDelimiter("E".into())),
             ("a<<E\nx", NoNewLine),
         ] {
-            assert_eq!(parse_pairs(text), Err(error), "{text:?}");
+            let read: Vec<_> = parse_pairs(text).collect();
+            assert_eq!(read, [Err(error)], "{text:?}");
         }
+    }
+
+    #[test]
+    fn pairs_before_a_wrong_line_count_and_those_after_it_do_not() {
+        let mut read = parse_pairs("a=1\n\nb<<E\n2\nE\nbad\nc=3\n");
+        assert_eq!(read.next(), Some(Ok(pair("a", "1"))));
+        assert_eq!(read.next(), Some(Ok(pair("b", "2"))));
+        assert_eq!(read.next(), Some(Err(EnvFileError::NoPair("bad".into()))));
+        assert_eq!(read.next(), None);
     }
 
     #[test]

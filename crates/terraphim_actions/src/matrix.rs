@@ -1,6 +1,7 @@
 //! `strategy`: from vectors, `include` and `exclude` to the jobs of a matrix.
 
 use crate::expr::{self, Object, Scope, Value, fold};
+use crate::span::Span;
 use crate::template::{Limits, Node, Template, TemplateError};
 use crate::workflow::ids::{Ids, job_name};
 
@@ -58,10 +59,10 @@ pub fn expand(strategy: Option<&Template>, scope: &Scope<'_>, name: &str) -> Res
     Ok(strategy)
 }
 
-/// Reports what is wrong with the literal parts of `strategy`.
-pub(crate) fn check(limits: &mut Limits, strategy: &Template) {
+/// Reports what is wrong with the literal parts of `strategy` of the job `name`.
+pub(crate) fn check(limits: &mut Limits, strategy: &Template, name: &str) {
     if let Some(matrix) = strategy.get("matrix") {
-        Builder::new(limits, matrix).configurations("");
+        Builder::new(limits, matrix).configurations(name);
     }
 }
 
@@ -118,6 +119,8 @@ struct Filter {
 
 struct Builder<'a> {
     limits: &'a mut Limits,
+    /// Where the matrix is.
+    place: (usize, Span),
     vectors: Vec<(String, Vec<Value>)>,
     include: Vec<Filter>,
     exclude: Vec<Filter>,
@@ -127,11 +130,16 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(limits: &'a mut Limits, matrix: &Template) -> Self {
-        let mut builder =
-            Self { limits, vectors: Vec::new(), include: Vec::new(), exclude: Vec::new(), incomplete: false };
+        let mut builder = Self {
+            limits,
+            place: (matrix.file, matrix.span),
+            vectors: Vec::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            incomplete: matrix.has_expression(),
+        };
         let mut has_vector = false;
         let mut has_include = false;
-        builder.incomplete = matrix.has_expression();
         for (key, value) in matrix.entries() {
             match key.as_str() {
                 Some("include") => has_include = value.has_expression() || !value.items().is_empty(),
@@ -218,7 +226,7 @@ impl<'a> Builder<'a> {
         // What is excluded does not count, but what takes too long to find out is not tried.
         let filters = self.include.len() + self.exclude.len() + 1;
         if total.saturating_mul(filters) > MAX_WORK {
-            self.limits.fatal(0, crate::template::Fatal::new(too_many()));
+            self.too_many(name);
             return Vec::new();
         }
         let mut ids = Ids::default();
@@ -249,10 +257,17 @@ impl<'a> Builder<'a> {
             configurations.push(configuration(&mut ids, name, matrix, &[]));
         }
         if configurations.len() > MAX_JOBS {
-            self.limits.fatal(0, crate::template::Fatal::new(too_many()));
+            self.too_many(name);
             configurations.clear();
         }
         configurations
+    }
+
+    fn too_many(self, name: &str) {
+        let (file, span) = self.place;
+        let message = format!("The strategy matrix of job '{name}' has more than {MAX_JOBS} jobs");
+        let hint = "Leave combinations out with `exclude`, or share the values among several jobs".to_owned();
+        self.limits.error_with(file, span, message, Some(hint));
     }
 
     /// The combination with this number; the last vector changes fastest.
@@ -267,10 +282,6 @@ impl<'a> Builder<'a> {
         }
         matrix
     }
-}
-
-fn too_many() -> String {
-    format!("The strategy matrix has more than {MAX_JOBS} jobs")
 }
 
 fn configuration(ids: &mut Ids, name: &str, mut matrix: Object, extra: &[(&str, &Value)]) -> Configuration {

@@ -112,6 +112,77 @@ fn whole_files() {
     }
 }
 
+/// Each with its place and what to do.
+#[test]
+fn what_is_no_workflow_is_said_with_a_remedy() {
+    let job = "jobs: {a: {runs-on: x, steps: [{run: x}]}}\n";
+    let input = |keys: &str| format!("on:\n  workflow_dispatch:\n    inputs:\n      i: {{{keys}}}\n{job}");
+    for (text, expected) in [
+        (String::new(), "1:1 The file is empty, or all of it is comments"),
+        ("# on: push\n\n# jobs:\n".to_owned(), "1:1 The file is empty, or all of it is comments"),
+        (format!("on: push\n{job}---\non: push\n"), "3:1 The file has more than one YAML document"),
+        (job.to_owned(), "1:1 No event triggers defined in `on`"),
+        (format!("on: []\n{job}"), "1:5 No event triggers defined in `on`"),
+        (
+            "on: push\njobs:\n  a: {runs-on: x}\n  b: {runs-on: x, steps: [{run: x}]}\n  c: {runs-on: x, steps: []}\n"
+                .to_owned(),
+            "3:3 No steps defined in `steps` and no workflow called in `uses` for the following jobs: a, c",
+        ),
+        (input("type: bool"), "4:17 Unexpected value 'bool'"),
+        (input("type: choice"), "4:17 The input 'i' is a choice and has no options"),
+        (
+            input("type: choice, options: [a, b], default: c"),
+            "4:51 The default 'c' of the input 'i' does not fit",
+        ),
+        (input("type: boolean, default: 'yes'"), "4:35 The default 'yes' of the input 'i' does not fit"),
+        (input("type: number, default: many"), "4:34 The default 'many' of the input 'i' does not fit"),
+    ] {
+        let found = Workflow::parse(&text, "w.yml").expect_err(&text);
+        assert_eq!(errors(&text), [expected], "{text}");
+        assert!(found[0].hint.is_some(), "{text}");
+    }
+    for keys in [
+        "type: choice, options: [1, 2], default: 1",
+        "type: boolean, default: true",
+        "type: number, default: 1.5",
+        "type: environment, default: x",
+        "type: choice, options: [a], default: ''",
+        "default: x",
+    ] {
+        workflow(&input(keys));
+    }
+}
+
+#[test]
+fn a_workflow_that_calls_itself_is_an_error_at_the_call() {
+    let call = |file: &str| {
+        format!("on: [push, workflow_call]\njobs: {{a: {{uses: ./.github/workflows/{file}}}}}\n")
+    };
+    let mut loader = Loader::default();
+    loader.add("./.github/workflows/b.yml", &call("c.yml"));
+    loader.add("./.github/workflows/c.yml", &call("b.yml"));
+    loader.add("./.github/workflows/w.yml", &call("w.yml"));
+    for (file, called, expected) in [
+        (
+            ".github/workflows/w.yml",
+            "w.yml",
+            ".github/workflows/w.yml (Line: 2, Col: 18): The workflow calls itself: ./.github/workflows/w.yml -> \
+             ./.github/workflows/w.yml",
+        ),
+        (
+            "w.yml",
+            "b.yml",
+            "./.github/workflows/c.yml (Line: 2, Col: 18): The workflow calls itself: ./.github/workflows/b.yml -> \
+             ./.github/workflows/c.yml -> ./.github/workflows/b.yml",
+        ),
+    ] {
+        let errors = Workflow::load(&call(called), file, &loader, &Options::default()).expect_err("a loop");
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, [expected]);
+        assert!(errors[0].hint.is_some());
+    }
+}
+
 #[test]
 fn at_most_ten_errors_and_no_cascade() {
     let keys: String = (0..30).map(|n| format!("nosuch{n}: {{deep: [1, 2, {{a: b}}]}}\n")).collect();
@@ -122,8 +193,9 @@ fn at_most_ten_errors_and_no_cascade() {
 
 #[test]
 fn literals_become_text_where_text_is_wanted() {
-    let workflow =
-        workflow("on: push\nenv: {a: 1.0, b: true, c: ~, d: 3.10, e: 1e3, f: 010}\njobs: {a: {runs-on: x}}");
+    let workflow = workflow(
+        "on: push\nenv: {a: 1.0, b: true, c: ~, d: 3.10, e: 1e3, f: 010}\njobs: {a: {runs-on: x, steps: [{run: x}]}}",
+    );
     let empty = Object::new();
     let env = workflow.env.expect("env").text_map(&Scope::of(&empty)).expect("texts");
     let values: Vec<&str> = env.values().map(String::as_str).collect();
@@ -254,7 +326,8 @@ jobs:
 
 /// The jobs of a matrix as `name: context`.
 fn jobs(matrix: &str) -> Vec<String> {
-    let found = workflow(&format!("on: push\njobs: {{a: {{runs-on: x, strategy: {{matrix: {matrix}}}}}}}"));
+    let job = format!("{{runs-on: x, steps: [{{run: x}}], strategy: {{matrix: {matrix}}}}}");
+    let found = workflow(&format!("on: push\njobs: {{a: {job}}}"));
     let contexts = from_json(r#"{"inputs": {"list": [1, 2], "map": {"v": ["x"]}}}"#).expect("JSON");
     let terraphim_actions::expr::Value::Obj(contexts) = contexts else { panic!("an object") };
     let strategy =
@@ -304,7 +377,8 @@ fn a_matrix_has_its_limit() {
     let many = (0..17).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let text =
         format!("on: push\njobs: {{a: {{runs-on: x, strategy: {{matrix: {{a: [{many}], b: [{many}]}}}}}}}}");
-    assert!(errors(&text)[0].contains("more than 256 jobs"));
+    let expected = "2:43 The strategy matrix of job 'a' has more than 256 jobs";
+    assert_eq!(errors(&text), [expected]);
 }
 
 #[test]
@@ -319,11 +393,11 @@ fn line_endings_of_windows_change_nothing() {
 
 #[test]
 fn a_block_text_is_where_its_header_is() {
-    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    env:\n      # a | in a comment\n      \"k:|\": # another |\n        >-\n        folded\n        text\n      p: !!str |\n        x";
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{run: x}]\n    env:\n      # a | in a comment\n      \"k:|\": # another |\n        >-\n        folded\n        text\n      p: !!str |\n        x";
     let env = workflow(text).jobs["a"].env.clone().expect("env");
     let places: Vec<(u32, u32, &str)> =
         env.entries().iter().map(|(_, v)| (v.span.line, v.span.col, v.as_str().expect("text"))).collect();
-    assert_eq!(places, [(8, 9, "folded text"), (11, 10, "x")]);
+    assert_eq!(places, [(9, 9, "folded text"), (12, 10, "x")]);
 }
 
 #[test]
@@ -331,7 +405,8 @@ fn the_deepest_file_fits_the_stack() {
     let options = Options { max_depth: usize::MAX, ..Options::default() };
     let text = |depth: usize| {
         let value = format!("{}1{}", "[{a: ".repeat(depth), "}]".repeat(depth));
-        format!("on: push\njobs: {{a: {{runs-on: x, strategy: {{matrix: {{v: {value}}}}}}}}}")
+        let matrix = format!("{{matrix: {{v: {value}}}}}");
+        format!("on: push\njobs: {{a: {{runs-on: x, steps: [{{run: x}}], strategy: {matrix}}}}}")
     };
     let found = Workflow::load(&text(97), "w.yml", &Loader::default(), &options).expect("a workflow");
     assert!(found.template_json(true)["jobs"][0]["strategy"].is_object());

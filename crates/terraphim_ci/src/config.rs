@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use terraphim_github_runner::{engine::VmTypes, learning::LessonThreshold};
 use terraphim_vm::{Limits, Network, VmSpec};
 
-use crate::{api::Settings, config_error::ConfigError, llm_settings, services};
+use crate::{api::Settings, config_error::ConfigError, input, llm_settings, services};
 
 /// One file.
 #[derive(Debug, Default, Deserialize)]
@@ -156,7 +156,7 @@ impl Config {
         let files = user.into_iter().chain(root.map(|root| (root.join("tci.toml"), false)));
         let mut config = Config::default();
         for (path, is_users) in files {
-            match fs::read_to_string(&path) {
+            match input::read_text(&path, input::MOST) {
                 Ok(text) => config.add(&path, &text, is_users)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(ConfigError::Read { path, source }),

@@ -1,9 +1,9 @@
 //! Why a command could not do what it was asked: what is printed once, and what the program ends with.
 
-use std::{error::Error, io};
+use std::{error::Error, io, path::Path};
 
 use terraphim_github_runner::store::StoreError;
-use terraphim_vm::{VmError, image::ImageError};
+use terraphim_vm::{VmError, image::ImageError, registry::RegistryError};
 use thiserror::Error;
 
 use crate::{exit::Exit, output};
@@ -40,7 +40,7 @@ impl Failure {
     }
 
     /// A file operation failed.
-    pub(crate) fn io(operation: &str, object: &std::path::Path, source: io::Error) -> Failure {
+    pub(crate) fn io(operation: &str, object: &Path, source: io::Error) -> Failure {
         let message = format!("cannot {operation} {}", object.display());
         Failure::caused(Exit::Infrastructure, WithSource { message, source: source.into() })
     }
@@ -61,6 +61,11 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// The causes on one line, for whoever is told in another way.
@@ -126,17 +131,96 @@ impl From<VmError> for Failure {
             | VmError::Invalid(_)
             | VmError::WrongState { .. }
             | VmError::Image(
-                ImageError::NotFound(_) | ImageError::Ambiguous { .. } | ImageError::Recipe(_),
+                ImageError::NotFound(_)
+                | ImageError::Ambiguous { .. }
+                | ImageError::Recipe(_)
+                | ImageError::InUse { .. },
             ) => Exit::Usage,
             _ => Exit::Infrastructure,
         };
-        Failure::caused(exit, error)
+        let hint = match &error {
+            VmError::Registry(error) => registry_hint(error),
+            VmError::Io { path, source, .. } if is_denied(source) => read_only(path),
+            _ => None,
+        };
+        let failure = Failure::caused(exit, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
+}
+
+// SQLite's result codes (sqlite.org/rescode.html).
+const SQLITE_READONLY: i32 = 8;
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_FULL: i32 = 13;
+const SQLITE_CANTOPEN: i32 = 14;
+const SQLITE_NOTADB: i32 = 26;
+
+/// What to do about a registry that fails; what is in its way is told by the file, not by SQLite.
+fn registry_hint(error: &RegistryError) -> Option<String> {
+    match error {
+        RegistryError::Database { path, source } => {
+            // The lowest byte is the code, the others say more.
+            let code = source.sqlite_error()?.extended_code & 0xff;
+            database_hint(path, code, "VMs that run go on without being known")
+        }
+        RegistryError::Io { path, source } if is_denied(source) => read_only(path),
+        RegistryError::Newer { .. } => {
+            Some("or use another directory with this one (`--data-dir`)".to_owned())
+        }
+        RegistryError::Row { .. } => Some("other VMs are not concerned".to_owned()),
+        _ => None,
+    }
+}
+
+fn database_hint(path: &Path, code: i32, loss: &str) -> Option<String> {
+    match code {
+        SQLITE_CORRUPT | SQLITE_NOTADB => {
+            Some(format!("move {} away to start with an empty one; {loss}", path.display()))
+        }
+        SQLITE_FULL => Some(format!("make room on the file system of {}", path.display())),
+        SQLITE_READONLY | SQLITE_CANTOPEN => read_only(path),
+        _ => None,
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// The nearest directory or file that is there and cannot be written, and why. SQLite writes beside a database that it reads.
+fn read_only(path: &Path) -> Option<String> {
+    use rustix::fs::Access;
+    let existing = path.ancestors().find(|path| path.exists())?;
+    let directory = existing.ancestors().find(|path| path.is_dir())?;
+    let denied = [(existing, Access::WRITE_OK), (directory, Access::WRITE_OK | Access::EXEC_OK)]
+        .into_iter()
+        .find_map(|(path, access)| Some((path, rustix::fs::access(path, access).err()?)));
+    let (path, errno) = denied?;
+    Some(format!(
+        "{} cannot be written: {}; make it writable, or use another directory (`--data-dir` or TCI_DATA_DIR)",
+        path.display(),
+        io::Error::from(errno)
+    ))
 }
 
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Failure {
         VmError::Image(error).into()
+    }
+}
+
+/// The store names no file; which one it is `tci doctor` finds out.
+fn store_hint(code: Option<&str>) -> Option<String> {
+    let code: i32 = code?.parse().ok()?;
+    match code & 0xff {
+        SQLITE_FULL => Some("make room on the file system of the data directory".to_owned()),
+        SQLITE_READONLY | SQLITE_CANTOPEN => {
+            Some("the data directory has to be writable: `tci doctor` says why it is not".to_owned())
+        }
+        _ => None,
     }
 }
 
@@ -151,6 +235,11 @@ impl From<StoreError> for Failure {
             }
             StoreError::Corrupt { path, .. } => {
                 Some(format!("move {} away to start with an empty store", path.display()))
+            }
+            StoreError::Io { path, source, .. } if is_denied(source) => read_only(path),
+            StoreError::Database { source, .. } => {
+                let code = source.as_database_error().and_then(|error| error.code());
+                store_hint(code.as_deref())
             }
             _ => None,
         };
@@ -176,5 +265,20 @@ mod tests {
             WithSource { message: "cannot read x".into(), source: Box::new(Sentence("no such file".into())) };
         let outer = WithSource { message: "cannot start: cannot read x".into(), source: Box::new(inner) };
         assert_eq!(chain(&outer), "cannot start: cannot read x: no such file");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named_with_the_cause() {
+        let hint = read_only(Path::new("/proc/1/nowhere/vms.db"));
+        // Root may write there, as far as modes go, and some kernels say so.
+        assert!(hint.is_some() || rustix::process::geteuid().is_root());
+        if let Some(hint) = hint {
+            assert!(hint.starts_with("/proc/1 cannot be written: ") && hint.contains("--data-dir"), "{hint}");
+        }
+        let writable = tempfile::tempdir().unwrap();
+        assert_eq!(read_only(&writable.path().join("data/vms.db")), None);
+        let hint = database_hint(Path::new("/x/vms.db"), SQLITE_NOTADB, "it is lost").unwrap();
+        assert_eq!(hint, "move /x/vms.db away to start with an empty one; it is lost");
+        assert!(store_hint(Some("14")).unwrap().contains("writable") && store_hint(Some("5")).is_none());
     }
 }

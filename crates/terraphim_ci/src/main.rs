@@ -9,6 +9,7 @@ mod config;
 mod config_error;
 mod exit;
 mod failure;
+mod input;
 mod live;
 mod llm_settings;
 mod output;

@@ -76,7 +76,7 @@ pub use session::{
     SessionPhase, SessionState, SessionStats, SessionTrace, StateChange, VmProvider,
 };
 pub use workflow::{
-    Capabilities, CommandExecutor, CommandResult, Exit, FileToWrite, LlmConfig, LlmError,
+    Capabilities, CommandExecutor, CommandResult, Exit, FileToWrite, LeftProcess, LlmConfig, LlmError,
     LocalCommandExecutor, Mount, OutputSink, ParsedWorkflow, ProcessOutcome, ProcessSpec, ProposalProblem,
     ReturnedFile, StopLadder, StopReason, Stream, VmCommandExecutor, WorkflowExecutor,
     WorkflowExecutorConfig, WorkflowParser, WorkflowProblem, WorkflowStep,

@@ -18,7 +18,7 @@ pub struct VmEvent {
     pub seq: i64,
     /// Which VM.
     pub id: VmId,
-    /// The VM's name, as long as it exists.
+    /// The VM's name, also when it was removed. Absent in what an earlier version wrote of VMs that are gone.
     pub name: Option<String>,
     /// The state that it entered, or `removed`.
     pub state: String,

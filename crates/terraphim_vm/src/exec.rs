@@ -54,6 +54,16 @@ pub struct Exec {
     finished: bool,
 }
 
+/// What reading on has come to.
+enum Read {
+    /// Perhaps there is another event now.
+    Some,
+    /// All was read before.
+    End,
+    /// Nothing more will come, and how the process ended was not said.
+    Lost,
+}
+
 impl Exec {
     pub(crate) fn new(client: VmClient, id: String, offset: u64, answer: Answer) -> Exec {
         Exec { client, id, offset, answer: Some(answer), decoder: Decoder::new(), finished: false }
@@ -76,10 +86,10 @@ impl Exec {
         self.offset
     }
 
-    /// The next event; `None` after the last one.
+    /// The next event; `None` after the last one, and at once for an offset behind it.
     ///
     /// # Errors
-    /// The output cannot be read any further. A supervisor that died is no error but [`ExecEvent::Lost`]: everything
+    /// The output cannot be read any further, or the offset is not where an event begins. A supervisor that died is no error but [`ExecEvent::Lost`]: everything
     /// that arrived before is still delivered.
     ///
     /// # Cancel safety
@@ -95,9 +105,13 @@ impl Exec {
                 }
                 return Ok(Some(event));
             }
-            if !self.read().await? {
-                self.finished = true;
-                return Ok(Some(ExecEvent::Lost("the VM ended and its supervisor with it".to_owned())));
+            match self.read().await? {
+                Read::Some => {}
+                Read::End => self.finished = true,
+                Read::Lost => {
+                    self.finished = true;
+                    return Ok(Some(ExecEvent::Lost("the VM ended and its supervisor with it".to_owned())));
+                }
             }
         }
         Ok(None)
@@ -125,29 +139,35 @@ impl Exec {
         }))
     }
 
-    /// Reads on; false when nothing more will come. When the connection breaks, the supervisor is asked again, and
-    /// when it is gone, what it had written is read from the file.
-    async fn read(&mut self) -> Result<bool, VmError> {
+    /// Reads on. When the connection breaks, the supervisor is asked again, and when it is gone, what it had written is read
+    /// from the file.
+    async fn read(&mut self) -> Result<Read, VmError> {
         if let Some(answer) = &mut self.answer {
-            if let Some(Ok(frame)) = answer.response.body_mut().frame().await {
-                if let Ok(data) = frame.into_data() {
-                    self.decoder.push(&data);
+            match answer.response.body_mut().frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(&data);
+                    }
+                    return Ok(Read::Some);
                 }
-                return Ok(true);
+                // The supervisor ends it after the last frame only.
+                None if self.decoder.is_at_boundary() => return Ok(Read::End),
+                None | Some(Err(_)) => {}
             }
             self.answer = None;
             // A partial frame is read again: attaching starts at a frame.
             self.decoder = Decoder::new();
             if let Ok(answer) = self.client.output(&self.id, self.offset).await {
                 self.answer = Some(answer);
-                return Ok(true);
+                return Ok(Read::Some);
             }
         }
-        self.read_file().map_err(|source| VmError::Io {
+        let has_more = self.read_file().map_err(|source| VmError::Io {
             operation: "read",
             path: self.client.exec_output(&self.id),
             source,
-        })
+        })?;
+        Ok(if has_more { Read::Some } else { Read::Lost })
     }
 
     /// Called when the decoder is empty or holds a frame that will never be whole.

@@ -4,14 +4,20 @@
 //! says is gone, or what holds nothing of value, is removed: a registry that was moved away or put back from a copy costs
 //! no VM its disk.
 
-use std::{collections::BTreeSet, fs, io, path::Path, str::FromStr as _, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    time::Duration,
+};
 
 use crate::{
     Host, Paths, ProcessId, VmError, VmId, VmRecord,
     error::IoContext as _,
     fault::{self, Point},
     process::{Role, boot_id},
-    registry::{Claim, EndReason, Registry, VmEnd},
+    registry::{Claim, EndReason, Registry, RegistryError, VmEnd},
     supervisor::VmLock,
 };
 
@@ -42,6 +48,9 @@ impl Host {
         }
         for id in self.read()?.removed()? {
             first = first.and(self.finish_removal(&id));
+        }
+        for id in self.emptied() {
+            first = first.and(self.finish_emptied(&id));
         }
         for id in self.strays(&known) {
             first = first.and(self.clear_stray(&id));
@@ -149,6 +158,32 @@ impl Host {
         Ok(registry.forget_removed(id)?)
     }
 
+    /// VMs whose files went before their rows, see [`empty`].
+    fn emptied(&self) -> Vec<VmId> {
+        let entries = fs::read_dir(self.paths().vms()).into_iter().flatten().flatten();
+        let id = |name: &str| VmId::from_str(name.strip_suffix(EMPTIED)?).ok();
+        entries.filter_map(|entry| id(entry.file_name().to_str()?)).collect()
+    }
+
+    /// Deletes the row for which there was no room.
+    fn finish_emptied(&self, id: &VmId) -> Result<(), VmError> {
+        let Some(_lock) = VmLock::try_take(self.paths(), id)? else { return Ok(()) };
+        let registry = self.write()?;
+        match registry.get(id)? {
+            Some(row) => purge(self.paths(), &registry, &Claim { id: id.clone(), epoch: row.epoch }),
+            None => remove_tree(&emptied_directory(self.paths(), id)),
+        }
+    }
+
+    /// Gives back the room of a VM that has ended and is to be removed, when there is none to record its end.
+    pub(crate) fn empty_ended(&self, id: &VmId) -> Result<(), VmError> {
+        let Some(row) = self.read()?.get(id)?.filter(VmRecord::is_stale) else { return Ok(()) };
+        match self.prepare_repair(&row)? {
+            Some((_, _lock)) => empty(self.paths(), id),
+            None => Ok(()),
+        }
+    }
+
     /// Ids that files are named by and no row is.
     fn strays(&self, known: &BTreeSet<VmId>) -> BTreeSet<VmId> {
         let paths = self.paths();
@@ -199,12 +234,66 @@ fn loss(row: &VmRecord) -> EndReason {
     }
 }
 
-/// Removes a VM that nobody owns, row first: the row leaves a note, so that whoever comes next finishes what this process
-/// did not. The caller holds the lock.
+/// Removes a VM that nobody owns, row first where there is room: the row leaves a note, so that whoever comes next finishes
+/// what this process did not. The caller holds the lock.
 pub(crate) fn purge(paths: &Paths, registry: &Registry, claim: &Claim) -> Result<(), VmError> {
-    registry.delete(claim)?;
+    delete_row(paths, &claim.id, || registry.delete(claim))?;
     fault::at(Point::RemoveDeleted)?;
     clear(paths, registry, &claim.id)
+}
+
+/// A full disk has no room for the deletion of a row: the VM's files give it back first.
+fn delete_row(
+    paths: &Paths,
+    id: &VmId,
+    mut delete: impl FnMut() -> Result<(), RegistryError>,
+) -> Result<(), VmError> {
+    match delete() {
+        Err(error) if error.is_full() => {
+            empty(paths, id)?;
+            Ok(delete()?)
+        }
+        deleted => Ok(deleted?),
+    }
+}
+
+/// What is behind the name of a directory whose VM is being removed, although its row is still there.
+const EMPTIED: &str = ".removed";
+
+fn emptied_directory(paths: &Paths, id: &VmId) -> PathBuf {
+    paths.vms().join(format!("{id}{EMPTIED}"))
+}
+
+/// Whether a VM has lost its files to its removal, and waits only for room in which its row can be deleted.
+pub(crate) fn is_emptied(paths: &Paths, id: &VmId) -> bool {
+    emptied_directory(paths, id).exists()
+}
+
+/// Removes what a VM has in its directory. The new name of that directory, which takes no room, says so until the row is
+/// gone: such a VM is not started, and whoever comes next deletes the row. The caller holds the lock.
+fn empty(paths: &Paths, id: &VmId) -> Result<(), VmError> {
+    crate::cgroup::remove_left(paths, id)?;
+    let (directory, emptied) = (paths.vm(id), emptied_directory(paths, id));
+    // What somebody who was killed here has left would be in the way.
+    remove_content(&emptied)?;
+    gone(fs::rename(&directory, &emptied)).io("rename", &directory)?;
+    remove_content(&emptied)
+}
+
+fn remove_content(directory: &Path) -> Result<(), VmError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.io("read", directory)?,
+    };
+    for entry in entries {
+        let entry = entry.io("read", directory)?;
+        let path = entry.path();
+        match entry.file_type().io("read", &path)?.is_dir() {
+            true => remove_tree(&path)?,
+            false => gone(fs::remove_file(&path)).io("remove", &path)?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes the files of a VM whose row is gone. The caller holds the lock.
@@ -216,14 +305,81 @@ pub(crate) fn clear(paths: &Paths, registry: &Registry, id: &VmId) -> Result<(),
 
 /// Removes everything that a VM has on disk, its lock last. The caller holds the lock.
 pub(crate) fn remove_files(paths: &Paths, id: &VmId) -> Result<(), VmError> {
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    };
     crate::cgroup::remove_left(paths, id)?;
-    for directory in [paths.vm(id), paths.vm_runtime(id)] {
-        gone(fs::remove_dir_all(&directory)).io("remove", &directory)?;
+    for directory in [paths.vm(id), emptied_directory(paths, id), paths.vm_runtime(id)] {
+        remove_tree(&directory)?;
     }
     let lock = paths.lock(id);
     gone(fs::remove_file(&lock)).io("remove", &lock)
+}
+
+fn remove_tree(directory: &Path) -> Result<(), VmError> {
+    gone(fs::remove_dir_all(directory)).io("remove", directory)
+}
+
+/// What is not there need not be removed.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VmSpec;
+
+    /// A host with one VM that has a disk.
+    fn host() -> (tempfile::TempDir, Host, VmId) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::open(Paths::new(dir.path()).unwrap()).unwrap();
+        let id = VmId::random();
+        host.write().unwrap().insert(&id, "vm", &VmSpec::default(), None).unwrap();
+        fs::create_dir_all(host.paths().vm(&id).join("exec")).unwrap();
+        fs::write(host.paths().vm(&id).join("scratch.qcow2"), "disk").unwrap();
+        (dir, host, id)
+    }
+
+    fn full() -> RegistryError {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let source = rusqlite::Error::SqliteFailure(code, None);
+        RegistryError::Database { path: PathBuf::from("vms.db"), source }
+    }
+
+    #[test]
+    fn on_a_full_disk_the_files_make_room_for_the_deletion_of_the_row() {
+        let (_dir, host, id) = host();
+        let paths = host.paths();
+        let disk = paths.vm(&id).join("scratch.qcow2");
+        let delete = || if disk.exists() { Err(full()) } else { Ok(()) };
+        delete_row(paths, &id, delete).unwrap();
+        assert!(!paths.vm(&id).exists());
+        remove_files(paths, &id).unwrap();
+        assert_eq!(fs::read_dir(paths.vms()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn any_other_failure_costs_no_file() {
+        let (_dir, host, id) = host();
+        let refused = delete_row(host.paths(), &id, || Err(RegistryError::Superseded(id.clone())));
+        assert!(matches!(refused, Err(VmError::Registry(RegistryError::Superseded(_)))));
+        assert!(host.paths().vm(&id).join("scratch.qcow2").exists() && !is_emptied(host.paths(), &id));
+    }
+
+    #[test]
+    fn a_row_that_could_not_be_deleted_says_so_and_goes_when_there_is_room() {
+        let (_dir, host, id) = host();
+        for _ in 0..2 {
+            delete_row(host.paths(), &id, || Err(full())).unwrap_err();
+            assert!(is_emptied(host.paths(), &id));
+            // A start that was refused has left its log.
+            fs::create_dir_all(host.paths().vm(&id)).unwrap();
+            fs::write(host.paths().vm(&id).join("supervisor.log"), "").unwrap();
+        }
+        assert_eq!(host.list().unwrap().len(), 1);
+        host.reconcile().unwrap();
+        assert!(host.list().unwrap().is_empty());
+        assert_eq!(fs::read_dir(host.paths().vms()).unwrap().count(), 0);
+    }
 }

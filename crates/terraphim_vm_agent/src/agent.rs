@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    boot, calls::info::Machine, forward::Forwards, kmsg, link::Link, port::Port, priority, reaper::Reaper,
-    server, tree::Groups, view::Views, worker::Workers,
+    boot, calls::info::Machine, forward::Forwards, kmsg, left::Left, link::Link, port::Port, priority,
+    reaper::Reaper, server, tree::Groups, view::Views, worker::Workers,
 };
 
 /// What this process may do.
@@ -41,6 +41,7 @@ pub(crate) struct Agent {
     pub(crate) groups: Option<Arc<Groups>>,
     pub(crate) views: Rc<Views>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) left: Left,
     pub(crate) forwards: Forwards,
     /// What went wrong during start-up without ending it.
     pub(crate) warnings: Vec<String>,
@@ -58,6 +59,7 @@ impl Agent {
             groups: groups.map(Arc::new),
             views: Rc::default(),
             workers: Arc::new(Workers::new()?),
+            left: Left::default(),
             forwards: Forwards::default(),
             warnings,
             machine: OnceCell::new(),

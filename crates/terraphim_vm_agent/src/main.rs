@@ -12,7 +12,7 @@
 //! | [`exec`] | one process: start, streams, end |
 //! | [`files`] | tar streams in and out |
 //! | [`forward`] | connections from the guest to the host |
-//! | [`reaper`], [`tree`] | zombies; killing everything a process started |
+//! | [`reaper`], [`tree`], [`left`] | zombies; killing everything a process started, at once or later |
 //! | [`priority`] | coming before the processes of jobs |
 //! | [`worker`] | threads for what blocks or enters a view |
 
@@ -24,6 +24,7 @@ mod exec;
 mod files;
 mod forward;
 mod kmsg;
+mod left;
 mod link;
 mod port;
 mod priority;

@@ -86,6 +86,7 @@ async fn answer(agent: Rc<Agent>, request: Request<RecvStream>, respond: SendRes
             Err(refusal) => Err(refusal),
         },
         (&Method::POST, call::VIEWS) => calls::views::create(&agent, &mut body).await,
+        (&Method::DELETE, path) if path.starts_with(call::LEFT) => calls::left::end(&agent, path).await,
         (&Method::DELETE, path) if path.starts_with(call::VIEWS) => calls::views::remove(&agent, path),
         (method, path) => {
             Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is no call {method} {path}")))

@@ -53,6 +53,8 @@ pub(crate) struct Tree {
     pid: i32,
     /// The pid may belong to another process by now.
     is_reaped: AtomicBool,
+    /// Nothing of it is to live on.
+    is_condemned: AtomicBool,
     group: Option<Group>,
     reaper: Arc<Reaper>,
 }
@@ -172,7 +174,7 @@ fn for_each_group(path: &Path, visit: &mut impl FnMut(&Path)) {
 
 impl Tree {
     pub(crate) fn new(pid: i32, group: Option<Group>, reaper: Arc<Reaper>) -> Tree {
-        Tree { pid, is_reaped: AtomicBool::new(false), group, reaper }
+        Tree { pid, is_reaped: AtomicBool::new(false), is_condemned: AtomicBool::new(false), group, reaper }
     }
 
     /// Gives the group, which has become empty, to the next execution.
@@ -200,11 +202,9 @@ impl Tree {
 
     /// Begins to kill everything.
     pub(crate) fn kill(&self) {
-        if self.is_reaped.load(Ordering::Relaxed) {
-            return;
-        }
+        self.is_condemned.store(true, Ordering::Relaxed);
         let killed = self.group.as_ref().is_some_and(|group| group.kill().is_ok());
-        if !killed {
+        if !killed && !self.is_reaped.load(Ordering::Relaxed) {
             self.signal(Signal::KILL);
             for pid in self.members().into_iter().filter_map(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
@@ -234,7 +234,18 @@ impl Tree {
         u32::try_from(killed.len()).unwrap_or(u32::MAX)
     }
 
-    fn members(&self) -> HashSet<i32> {
+    /// Whether something of it lives that may live on. Without a group nobody could tell what belongs to it when the first
+    /// process has ended and its pid is gone.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.group.is_some() && !self.is_condemned.load(Ordering::Relaxed) && !self.has_ended()
+    }
+
+    /// Whether no process of it lives.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.members().is_empty()
+    }
+
+    pub(crate) fn members(&self) -> HashSet<i32> {
         match &self.group {
             Some(group) => group.members(),
             None => self.session_members(),

@@ -14,6 +14,9 @@ pub const CONFIGURE: &str = "/v1/configure";
 pub const VIEWS: &str = "/v1/views";
 /// `POST`: see [`frame`](crate::frame).
 pub const EXEC: &str = "/v1/exec";
+/// `DELETE` `/v1/left/{name}`: kills what executions have left running under this name, and answers
+/// [`Ended`](crate::message::Ended) when it is dead.
+pub const LEFT: &str = "/v1/left";
 /// `PUT` or `GET` with a [`FilesQuery`]: a tar stream in or out.
 pub const FILES: &str = "/v1/files";
 /// `POST` [`Forward`](crate::message::Forward): the guest listens on a port of its loopback interface. The answer is

@@ -130,6 +130,26 @@ pub struct ExecRequest {
     /// Paths whose content is to be returned after the process ended, as [`FileHeader`] and `FileData` frames.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub return_files: Vec<String>,
+    /// What the process leaves running goes on, under this name, until [`LEFT`](crate::call::LEFT) ends it. Otherwise, and
+    /// in a guest without control groups, it is killed as soon as the process has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_left: Option<String>,
+}
+
+/// What [`LEFT`](crate::call::LEFT) has killed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// In the order of their numbers.
+    pub processes: Vec<EndedProcess>,
+}
+
+/// A process that was killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedProcess {
+    /// Its number in the guest.
+    pub pid: i32,
+    /// The name of its program, at most 15 bytes.
+    pub name: String,
 }
 
 /// The process runs.

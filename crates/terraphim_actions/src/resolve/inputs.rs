@@ -171,7 +171,7 @@ on:
       dry: {type: boolean}
       count: {type: number, required: true}
       note:
-jobs: {a: {runs-on: x}}
+jobs: {a: {runs-on: x, steps: [{run: x}]}}
 ";
         Workflow::parse(text, "w.yml")
             .expect("a workflow")
@@ -215,7 +215,7 @@ on:
       a: {type: string, default: '${{ github.x }}'}
       b: {type: number}
       c: {type: boolean}
-jobs: {a: {runs-on: x}}
+jobs: {a: {runs-on: x, steps: [{run: x}]}}
 ";
         let workflow = Workflow::parse(text, "w.yml").expect("a workflow");
         let definitions = workflow.on.events["workflow_call"].call_inputs.as_ref();

@@ -17,17 +17,19 @@ const STRING_OVERHEAD: usize = 26;
 pub(crate) struct Fatal {
     pub(crate) message: String,
     pub(crate) span: Span,
+    /// What to do about it, if known.
+    pub(crate) hint: Option<&'static str>,
 }
 
 impl Fatal {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: Span::default() }
+        Self { message: message.into(), span: Span::default(), hint: None }
     }
 }
 
 impl From<crate::yaml::YamlError> for Fatal {
     fn from(error: crate::yaml::YamlError) -> Self {
-        Self { message: error.message, span: error.span }
+        Self { message: error.message, span: error.span, hint: error.hint }
     }
 }
 
@@ -84,7 +86,7 @@ impl Limits {
     }
 
     pub(crate) fn fatal(&mut self, file: usize, fatal: Fatal) {
-        self.error(file, fatal.span, fatal.message);
+        self.error_with(file, fatal.span, fatal.message, fatal.hint.map(str::to_owned));
     }
 
     pub(crate) fn enter(&mut self) -> Result<(), Fatal> {

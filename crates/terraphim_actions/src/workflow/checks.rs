@@ -10,12 +10,17 @@ use crate::template::{Limits, Node, Template};
 const MAX_GROUP: usize = 400;
 
 /// Checks the value of one key of a job.
-pub(super) fn job_key(converter: &mut Converter<'_>, key: &str, value: &Template) -> Result<(), Fail> {
+pub(super) fn job_key(
+    converter: &mut Converter<'_>,
+    job: &str,
+    key: &str,
+    value: &Template,
+) -> Result<(), Fail> {
     let limits = &mut *converter.limits;
     match key {
         "concurrency" => concurrency(limits, value),
         "runs-on" => runs_on(limits, value),
-        "strategy" => matrix::check(limits, value),
+        "strategy" => matrix::check(limits, value, job),
         "container" => container(limits, value, false),
         "services" => {
             for (_, service) in value.entries() {

@@ -61,7 +61,10 @@ impl Converter<'_> {
         };
         for (key, value) in root.entries() {
             match key.as_str().unwrap_or_default() {
-                "on" => workflow.on = triggers::convert(value)?,
+                "on" => {
+                    workflow.on = triggers::convert(value)?;
+                    triggers::check_inputs(self.limits, value);
+                }
                 "env" => workflow.env = Some(value.clone()),
                 "defaults" => workflow.defaults = Some(value.clone()),
                 "concurrency" => {
@@ -72,6 +75,11 @@ impl Converter<'_> {
                 "jobs" => workflow.jobs = self.jobs(value)?,
                 _ => {}
             }
+        }
+        if workflow.on.events.is_empty() && self.limits.errors.is_empty() {
+            let place = root.get("on").unwrap_or(root);
+            let hint = "Say which events start it, for example `on: push`".to_owned();
+            self.limits.error_with(place.file, place.span, "No event triggers defined in `on`", Some(hint));
         }
         hand_down(&mut workflow.jobs, workflow.permissions.as_ref());
         Ok(workflow)
@@ -145,7 +153,24 @@ impl Converter<'_> {
             };
             self.limits.error(template.file, span, error.to_string());
         }
+        if self.limits.errors.is_empty() {
+            self.check_steps(&jobs);
+        }
         Ok(jobs)
+    }
+
+    /// A job does something. The schema asks for `runs-on` or `uses` only.
+    fn check_steps(&mut self, jobs: &IndexMap<String, Job>) {
+        let idle: Vec<&Job> =
+            jobs.values().filter(|job| job.steps.is_empty() && job.call.is_none()).collect();
+        let Some(first) = idle.first() else { return };
+        let ids: Vec<&str> = idle.iter().map(|job| job.id.as_str()).collect();
+        let message = format!(
+            "No steps defined in `steps` and no workflow called in `uses` for the following jobs: {}",
+            ids.join(", ")
+        );
+        let hint = "Give each of them `steps` with a `run` or `uses`, or remove it".to_owned();
+        self.limits.error_with(first.file, first.id.span, message, Some(hint));
     }
 
     fn count_job(&mut self, id: &Template) {
@@ -210,7 +235,7 @@ impl Converter<'_> {
                 },
             };
             *slot = Some(value.clone());
-            checks::job_key(self, key.as_str().unwrap_or_default(), value)?;
+            checks::job_key(self, &job.id, key.as_str().unwrap_or_default(), value)?;
         }
         job.call = uses.map(|uses| Call { uses, file: template.file, with, secrets, workflow: None });
         Ok(job)

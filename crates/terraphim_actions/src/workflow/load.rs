@@ -78,7 +78,8 @@ impl Workflow {
             return Err(limits.errors);
         };
         if !options.skip_calls {
-            let mut calls = Calls { converter, loader, root_file: file, files_read: 1 };
+            let open = vec![own_name(file)];
+            let mut calls = Calls { converter, loader, root_file: file, open, files_read: 1 };
             for job in workflow.jobs.values_mut() {
                 if calls.load(job, 1).is_none() {
                     return Err(limits.errors);
@@ -112,10 +113,18 @@ fn read(limits: &mut Limits, options: &Options, path: &str, text: &str) -> Optio
     template::read(text, file, &schema::WORKFLOW, "workflow", limits)
 }
 
+/// The name by which a workflow of the same repository calls the one that is started.
+fn own_name(file: &str) -> String {
+    let at = file.rfind(".github/workflows/").unwrap_or_default();
+    format!("./{}", file[at..].trim_start_matches("./"))
+}
+
 struct Calls<'a> {
     converter: Converter<'a>,
     loader: &'a Loader,
     root_file: &'a str,
+    /// The names of the workflows that lead to the one that is read.
+    open: Vec<String>,
     files_read: usize,
 }
 
@@ -124,30 +133,33 @@ impl Calls<'_> {
     fn load(&mut self, job: &mut Job, depth: usize) -> Option<()> {
         let Some(mut call) = job.call.take() else { return Some(()) };
         let known = self.converter.limits.errors.len();
-        let loaded = self.call(job, &mut call, depth);
+        let name = self.name(&call);
+        let loaded = self.call(job, &mut call, &name, depth);
         self.prefix(&call, known);
         if loaded.is_some()
             && let Some(called) = &mut call.workflow
         {
+            self.open.push(name);
             for nested in called.jobs.values_mut() {
                 self.load(nested, depth + 1)?;
             }
+            self.open.pop();
         }
         job.call = Some(call);
         loaded
     }
 
-    fn call(&mut self, job: &Job, call: &mut Call, depth: usize) -> Option<()> {
+    fn call(&mut self, job: &Job, call: &mut Call, name: &str, depth: usize) -> Option<()> {
         let options = self.converter.options;
-        let name = self.name(call);
-        let text = match self.text(&name, depth) {
+        let text = match self.text(name, depth) {
             Ok(text) => text,
-            Err(message) => {
-                self.converter.limits.fatal(usize::MAX, Fatal::new(message));
+            Err((message, hint)) => {
+                let hint = Some(hint.to_owned());
+                self.converter.limits.error_with(call.file, call.uses.span, message, hint);
                 return None;
             }
         };
-        let root = read(self.converter.limits, options, &name, &text);
+        let root = read(self.converter.limits, options, name, &text);
         let root = root.filter(|_| self.converter.limits.errors.is_empty())?;
         let max = job.permissions.clone().unwrap_or_else(|| options.default_permissions.clone());
         match self.converter.called(&root, job, call, &max) {
@@ -163,21 +175,29 @@ impl Calls<'_> {
         called_name(caller.map(|name| &**name), &call.uses)
     }
 
-    /// The text of the called workflow.
-    fn text(&mut self, name: &str, depth: usize) -> Result<Arc<str>, String> {
+    /// The text of the called workflow; else what is wrong, and what to do about it.
+    fn text(&mut self, name: &str, depth: usize) -> Result<Arc<str>, (String, &'static str)> {
         let options = self.converter.options;
+        if self.open.iter().any(|open| open == name) {
+            // docs.github.com, "Reusing workflow configurations": "Loops in the workflow tree are not permitted."
+            let open = self.open.iter().map(String::as_str).skip_while(|open| *open != name);
+            let way: Vec<&str> = open.chain([name]).collect();
+            let message = format!("The workflow calls itself: {}", way.join(" -> "));
+            return Err((message, "Move the jobs that both need to a workflow that calls neither"));
+        }
         if depth > options.max_call_depth {
-            return Err(format!("Nested reusable workflow depth exceeded {}.", options.max_call_depth));
+            let message = format!("Nested reusable workflow depth exceeded {}.", options.max_call_depth);
+            return Err((message, "Call its jobs from fewer levels of workflows"));
         }
         self.files_read += 1;
         if self.files_read > options.max_files {
-            return Err(format!("The maximum file count of {} has been exceeded", options.max_files));
+            let message = format!("The maximum file count of {} has been exceeded", options.max_files);
+            return Err((message, "Call fewer workflows, or put some of their jobs together"));
         }
-        self.loader
-            .texts
-            .get(name)
-            .cloned()
-            .ok_or_else(|| format!("Cannot find the called workflow '{name}'"))
+        self.loader.texts.get(name).cloned().ok_or_else(|| {
+            let message = format!("Cannot find the called workflow '{name}'");
+            (message, "Is the path right, and is the file in the repository?")
+        })
     }
 
     /// Says for an error in a called file which call led there.

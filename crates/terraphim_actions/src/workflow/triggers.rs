@@ -1,8 +1,9 @@
 //! `on`: the events that start a workflow.
 
 use super::convert::Fail;
+use crate::expr::number;
 use crate::span::{Span, Spanned};
-use crate::template::{Node, Template};
+use crate::template::{Limits, Node, Template};
 use indexmap::IndexMap;
 
 /// The events that start a workflow.
@@ -108,6 +109,50 @@ pub(super) fn convert(on: &Template) -> Result<Triggers, Fail> {
         _ => return Err(Fail::unexpected(on, "on")),
     }
     Ok(triggers)
+}
+
+/// The types of an input of `workflow_dispatch`. docs.github.com, "Workflow syntax", `on.workflow_dispatch.inputs`.
+const INPUT_TYPES: [&str; 5] = ["string", "boolean", "number", "choice", "environment"];
+
+/// The inputs of `workflow_dispatch`: a type that there is, options of a choice, a default that fits.
+pub(super) fn check_inputs(limits: &mut Limits, on: &Template) {
+    let inputs = on.get("workflow_dispatch").and_then(|event| event.get("inputs"));
+    for (name, input) in inputs.map(Template::entries).unwrap_or_default() {
+        let name_text = name.as_str().unwrap_or_default();
+        let declared = dispatch_input(name.span, input);
+        let kind = input.get("type").unwrap_or(name);
+        let (place, message, hint) = if !INPUT_TYPES.contains(&declared.kind.as_str()) {
+            let message = format!("Unexpected value '{}'", declared.kind);
+            (kind, message, format!("The type of an input is one of {}", INPUT_TYPES.join(", ")))
+        } else if declared.kind == "choice" && declared.options.is_empty() {
+            let message = format!("The input '{name_text}' is a choice and has no options");
+            (kind, message, "List them, for example `options: [low, high]`".to_owned())
+        } else if let Some((default, wanted)) = wrong_default(&declared) {
+            let message =
+                format!("The default '{}' of the input '{name_text}' does not fit", default.display());
+            (default, message, format!("It must be {wanted}"))
+        } else {
+            continue;
+        };
+        limits.error_with(place.file, place.span, message, Some(hint));
+    }
+}
+
+/// A default that the input cannot have, and what it must be.
+fn wrong_default(input: &DispatchInput) -> Option<(&Template, String)> {
+    let default = input.default.as_ref()?;
+    // An empty one is none.
+    let text = default.literal_text().filter(|text| !text.is_empty())?;
+    let (fits, wanted) = match input.kind.as_str() {
+        "boolean" => (matches!(&*text, "true" | "false"), "true or false".to_owned()),
+        "number" => (!number::parse(&text).is_nan(), "a number".to_owned()),
+        "choice" => {
+            let fits = input.options.iter().any(|option| *option == *text);
+            (fits, format!("one of {}", input.options.join(", ")))
+        }
+        _ => return None,
+    };
+    (!fits).then_some((default, wanted))
 }
 
 impl Triggers {

@@ -18,11 +18,13 @@ pub(crate) struct YamlError {
     pub(crate) message: String,
     /// The place, where the scanner gives one.
     pub(crate) span: Span,
+    /// What to do about it, if known.
+    pub(crate) hint: Option<&'static str>,
 }
 
 impl YamlError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: Span::default() }
+        Self { message: message.into(), span: Span::default(), hint: None }
     }
 }
 
@@ -86,6 +88,13 @@ impl<'a> Reader<'a> {
     pub(crate) fn start(&mut self) -> Result<(), YamlError> {
         self.advance()?;
         self.expect(|kind| matches!(kind, Kind::StreamStart), "Expected stream start parse event")?;
+        if matches!(self.kind(), Some(Kind::StreamEnd)) {
+            return Err(YamlError {
+                message: "The file is empty, or all of it is comments".to_owned(),
+                span: Span::new(1, 1),
+                hint: Some("A workflow has `on` and `jobs`, an action has `name`, `description` and `runs`"),
+            });
+        }
         self.expect(|kind| matches!(kind, Kind::DocumentStart), "Expected document start parse event")
     }
 
@@ -94,6 +103,11 @@ impl<'a> Reader<'a> {
         self.expect(|kind| matches!(kind, Kind::DocumentEnd), "Expected document end parse event")?;
         match self.kind() {
             Some(Kind::StreamEnd) => Ok(()),
+            Some(Kind::DocumentStart) => Err(YamlError {
+                message: "The file has more than one YAML document".to_owned(),
+                span: self.current.map(|index| self.events[index].span).unwrap_or_default(),
+                hint: Some("Remove the line `---`, or make what follows it a file of its own"),
+            }),
             _ => Err(YamlError::new("Expected stream end parse event")),
         }
     }
@@ -228,7 +242,7 @@ fn place(marker: saphyr_parser::Marker) -> Span {
 }
 
 fn scan_error(error: &saphyr_parser::ScanError) -> YamlError {
-    YamlError { message: error.info().to_owned(), span: place(*error.marker()) }
+    YamlError { message: error.info().to_owned(), span: place(*error.marker()), hint: None }
 }
 
 /// An event of the scanner as one of ours, and its anchor (0 for none).

@@ -67,6 +67,8 @@ impl From<VmError> for ApiError {
             VmError::Image(ImageError::NotFound(_)) => StatusCode::SERVICE_UNAVAILABLE,
             VmError::Refused { status, .. } => match StatusCode::from_u16(*status) {
                 Ok(known @ (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::CONFLICT)) => known,
+                // A tar stream that the guest cannot unpack.
+                Ok(StatusCode::UNPROCESSABLE_ENTITY) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },
             _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use terraphim_vm::{
     VmId,
-    protocol::message::{ExecFailed, ExecFailure, ExecRequest},
+    protocol::message::{ExecFailed, ExecFailure, ExecRequest, ExitStatus},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -32,8 +32,10 @@ use super::{
 const TIMEOUT_CODE: i32 = 124;
 /// What a shell ends with after Ctrl-C.
 const CANCELLED_CODE: i32 = 130;
-/// Linux takes at most 128 KiB as one argument (execve(2), `MAX_ARG_STRLEN`).
-const MOST_CODE: usize = 128 * 1024 - 1;
+/// The most code of a call.
+const MOST_CODE: usize = 128 * 1024;
+/// Linux takes at most 128 KiB as one argument, of which the last byte is a NUL (execve(2), `MAX_ARG_STRLEN`).
+const MOST_ARGUMENT: usize = 128 * 1024 - 1;
 
 /// The request.
 #[derive(Debug, Deserialize)]
@@ -154,6 +156,21 @@ fn programs(language: &str) -> &'static [&'static str] {
     }
 }
 
+/// The command that runs code. Code that is too long for one argument comes in two, which are put together where it runs.
+fn command(program: &str, language: &str, code: &str) -> Vec<String> {
+    const SHELL: &str = "TCI_CODE=$1$2; shift 2; eval \"unset TCI_CODE;$TCI_CODE\"";
+    const PYTHON: &str = "import sys; exec(sys.argv.pop(1) + sys.argv.pop(1))";
+    if code.len() <= MOST_ARGUMENT {
+        return [program, "-c", code].map(str::to_owned).into();
+    }
+    let (first, second) = code.split_at(code.floor_char_boundary(code.len() / 2));
+    let argv = match language {
+        "python" => vec![program, "-c", PYTHON, first, second],
+        _ => vec![program, "-c", SHELL, program, first, second],
+    };
+    argv.into_iter().map(str::to_owned).collect()
+}
+
 /// Starts a call that is noted down and follows it to its end, whoever waits.
 async fn run(
     api: Arc<Api>,
@@ -192,7 +209,7 @@ async fn attempts(
     let programs = programs(&call.language);
     for (number, program) in programs.iter().enumerate() {
         let request = ExecRequest {
-            argv: [program, "-c", &call.code].map(str::to_owned).into(),
+            argv: command(program, &call.language, &call.code),
             inherit_env: true,
             cwd: call.working_dir.clone(),
             user: Some(user.clone()),
@@ -218,17 +235,9 @@ async fn attempts(
 
 /// Writes the end into the call. What is no answer of the command is an error.
 pub(super) fn conclude(call: &mut Call, ending: Ending) -> Result<(), ApiError> {
-    let limit = Duration::from_millis(call.timeout_ms);
     match ending {
         Ending::Exited(exited) => {
-            let (code, error) = match call.stopped {
-                // It may have caught the signal and left with 0: that is no success.
-                Some(Stopped::Timeout) => {
-                    (TIMEOUT_CODE, Some(format!("timed out after {limit:?} and was stopped")))
-                }
-                Some(Stopped::Cancelled) => (CANCELLED_CODE, Some("cancelled and stopped".to_owned())),
-                None => (exited.status.shell_code(), None),
-            };
+            let (code, error) = exit_of(call, exited.status);
             finish(call, Some(code), Some(exited.duration_us / 1000), error);
             Ok(())
         }
@@ -240,6 +249,17 @@ pub(super) fn conclude(call: &mut Call, ending: Ending) -> Result<(), ApiError> 
             finish(call, None, None, Some(why.clone()));
             Err(ApiError::unavailable(format!("execution {} was lost: {why}", call.execution_id)))
         }
+    }
+}
+
+/// The exit code of a call whose command ended so, and what else there is to say.
+pub(super) fn exit_of(call: &Call, status: ExitStatus) -> (i32, Option<String>) {
+    let limit = Duration::from_millis(call.timeout_ms);
+    match call.stopped {
+        // It may have caught the signal and left with 0: that is no success.
+        Some(Stopped::Timeout) => (TIMEOUT_CODE, Some(format!("timed out after {limit:?} and was stopped"))),
+        Some(Stopped::Cancelled) => (CANCELLED_CODE, Some("cancelled and stopped".to_owned())),
+        None => (status.shell_code(), None),
     }
 }
 
@@ -309,6 +329,30 @@ mod tests {
         ] {
             assert_eq!(limit(bad).unwrap_err().status, StatusCode::BAD_REQUEST);
         }
+    }
+
+    #[test]
+    fn code_of_the_most_bytes_runs_as_shorter_code_does() {
+        let run = |program: &str, language: &str, code: &str| {
+            let argv = command(program, language, code);
+            assert!(argv.iter().all(|argument| argument.len() <= MOST_ARGUMENT));
+            let output = std::process::Command::new(&argv[0]).args(&argv[1..]).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        // Code of an odd length: the middle of the text is within a character of two bytes.
+        let fill = |code: &str| {
+            let rest = MOST_CODE - code.len() - 2;
+            format!("{code}\n#{}{}", "ü".repeat(rest / 2), "x".repeat(rest % 2))
+        };
+        let shell = "echo \"$0 $# ${TCI_CODE-unset}\"; (exit 7) ";
+        let long = fill(shell);
+        assert_eq!(long.len(), MOST_CODE);
+        assert_eq!(run("sh", "sh", &long), (Some(7), "sh 0 unset\n".to_owned()));
+        assert_eq!(run("sh", "sh", &long), run("sh", "sh", shell));
+        let python = "import sys; print(len(sys.argv)); sys.exit(7) ";
+        let long = fill(python);
+        assert_eq!(long.len(), MOST_CODE);
+        assert_eq!(run("python3", "python", &long), run("python3", "python", python));
     }
 
     #[test]

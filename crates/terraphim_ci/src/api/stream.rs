@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use terraphim_vm::{Exec, ExecEvent};
 
-use super::{Api, auth::User, body::Params, calls::Call, error::ApiError, vms};
+use super::{Api, auth::User, body::Params, calls::Call, error::ApiError, execute::exit_of, vms};
 
 /// `?offset=N`: continues behind the line that said this `offset`.
 #[derive(Debug, Deserialize)]
@@ -34,16 +34,18 @@ pub(super) async fn stream(
     api.running.begun(&vm, &call.execution_id).await;
     let call = Call::load(api.host.paths(), &vm, &call.execution_id)?;
     let exec = api.host.client(&vm)?.attach(&call.exec, from.offset.unwrap_or(0)).await?;
-    let lines = futures_util::stream::unfold(Some(exec), |exec| async move {
-        let mut exec = exec?;
-        let (line, is_last) = next_line(&mut exec).await?;
-        Some((Ok::<_, std::convert::Infallible>(line), (!is_last).then_some(exec)))
+    let lines = futures_util::stream::unfold(Some((exec, api, vm, call)), |all| async move {
+        let (mut exec, api, vm, call) = all?;
+        // Why it was stopped, if it was, is noted before it gets its signal.
+        let now = || Call::load(api.host.paths(), &vm, &call.execution_id).unwrap_or_else(|_| call.clone());
+        let (line, is_last) = next_line(&mut exec, now).await?;
+        Some((Ok::<_, std::convert::Infallible>(line), (!is_last).then_some((exec, api, vm, call))))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// The next line, and whether it is the last.
-async fn next_line(exec: &mut Exec) -> Option<(Bytes, bool)> {
+/// The next line, and whether it is the last, which says the same as the call does `now`.
+async fn next_line(exec: &mut Exec, now: impl Fn() -> Call) -> Option<(Bytes, bool)> {
     loop {
         let event = match exec.next().await {
             Ok(event) => event?,
@@ -53,7 +55,12 @@ async fn next_line(exec: &mut Exec) -> Option<(Bytes, bool)> {
             ExecEvent::Stdout(bytes) => output("stdout", bytes),
             ExecEvent::Stderr(bytes) => output("stderr", bytes),
             ExecEvent::Exited(exited) => {
-                json!({"exit_code": exited.status.shell_code(), "duration_ms": exited.duration_us / 1000})
+                let (code, error) = exit_of(&now(), exited.status);
+                let mut last = json!({"exit_code": code, "duration_ms": exited.duration_us / 1000});
+                if let Some(error) = error {
+                    last["error"] = json!(error);
+                }
+                last
             }
             ExecEvent::Failed(failed) => json!({"failed": failed.message}),
             ExecEvent::Lost(why) => json!({"lost": why}),

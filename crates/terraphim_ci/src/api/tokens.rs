@@ -47,9 +47,14 @@ pub(crate) enum Standing {
 
 impl Tokens {
     pub(crate) fn open(data: &Path) -> Result<Tokens, Failure> {
-        let directory = data.join("api/tokens");
-        make_directory(&directory)?;
-        Ok(Tokens { directory })
+        let tokens = Tokens::at(data);
+        make_directory(&tokens.directory)?;
+        Ok(tokens)
+    }
+
+    /// The same to read only, which makes nothing.
+    pub(crate) fn at(data: &Path) -> Tokens {
+        Tokens { directory: data.join("api/tokens") }
     }
 
     /// Adds or replaces a record.
@@ -61,10 +66,13 @@ impl Tokens {
 
     /// All records, oldest first.
     pub(crate) fn list(&self) -> Result<Vec<TokenRecord>, Failure> {
-        let names = fs::read_dir(&self.directory)
-            .map_err(|error| Failure::io("read", &self.directory, error))?
-            .flatten()
-            .filter(|entry| entry.path().extension().is_some_and(|end| end == "json"));
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::io("read", &self.directory, error)),
+        };
+        let names =
+            entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "json"));
         let read = |entry: fs::DirEntry| read(&entry.path()).map(Option::into_iter);
         let mut all: Vec<TokenRecord> =
             names.map(read).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();

@@ -1,6 +1,6 @@
 //! `tci actions`: which commit each action of the workflows is, and each workflow of other repositories that they call.
 
-use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::{
     run::{ActionArgs, find},
     small_runtime,
 };
-use crate::{config::Config, exit::Exit, failure::Failure, output};
+use crate::{config::Config, exit::Exit, failure::Failure, input, output};
 
 /// The files of an action.
 const NAMES: [&str; 2] = ["action.yml", "action.yaml"];
@@ -146,8 +146,8 @@ fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
     let config = Config::load(Some(&selection.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
     let mut direct = Vec::new();
     for file in &selection.files {
-        let text =
-            fs::read_to_string(file).map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
+        let text = input::read_text(file, input::MOST_DATA)
+            .map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
         let shown = file.strip_prefix(&selection.root).unwrap_or(file).to_string_lossy().into_owned();
         let workflow = Workflow::parse(&text, &shown).map_err(|errors| {
             let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -210,7 +210,7 @@ fn add_uses(step: &Step, all: &mut Vec<Uses>) {
 
 /// What an action of the working tree uses. One that is not there yet may be made by a step.
 fn local_uses(directory: &Path) -> Vec<Uses> {
-    let text = NAMES.iter().find_map(|name| fs::read_to_string(directory.join(name)).ok());
+    let text = NAMES.iter().find_map(|name| input::read_text(&directory.join(name), input::MOST_DATA).ok());
     let action = text.and_then(|text| Action::parse(&text, "action.yml").ok());
     action.map(|action| uses_of(&action).collect()).unwrap_or_default()
 }

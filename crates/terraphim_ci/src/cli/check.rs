@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +17,7 @@ use super::diagnostic::{Texts, render};
 use crate::{
     exit::Exit,
     failure::Failure,
+    input,
     output::{self, Paint},
 };
 
@@ -193,7 +193,9 @@ fn annotate(findings: Vec<Diagnostic>) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+    // The reader has a limit of its own, which `--option` changes.
+    let bytes = input::read(path, input::MOST_DATA)
+        .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is no UTF-8 text", path.display())))
 }
 
@@ -234,7 +236,7 @@ pub(super) fn add_local_calls(
                 continue;
             }
             let local = uses.strip_prefix("./").zip(root.as_ref()).map(|(path, root)| root.join(path));
-            match local.and_then(|path| fs::read_to_string(path).ok()) {
+            match local.and_then(|path| input::read_text(&path, input::MOST_DATA).ok()) {
                 Some(called) => {
                     loader.add(&uses, &called);
                     texts.insert(uses.clone(), called.clone());

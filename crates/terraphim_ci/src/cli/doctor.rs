@@ -1,7 +1,7 @@
 //! `tci doctor`: can this host run virtual machines, and what is to be done if not.
 
 use std::{
-    env, fs,
+    env, fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,9 +9,12 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
-use terraphim_vm::{Accelerator, Paths, VmSpec, host_memory_mib, image::ImageError};
+use terraphim_github_runner::store::{RunStore, StoreError};
+use terraphim_vm::{
+    Accelerator, Paths, VmError, VmSpec, host_memory_mib, image::ImageError, registry::Registry,
+};
 
-use super::Global;
+use super::{Global, small_runtime};
 use crate::{
     exit::Exit,
     failure::{Failure, chain},
@@ -72,6 +75,8 @@ pub(crate) fn main(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> 
         acceleration(&paths),
         memory(),
         data_directory(paths.data()),
+        registry(&paths),
+        run_store(paths.data())?,
         disk_space(paths.data()),
         git(),
         image(global),
@@ -133,6 +138,10 @@ fn acceleration(paths: &Paths) -> Check {
             format!("{reason}: guests are emulated"),
             "runs work, some ten times slower than with KVM",
         ),
+        // It is found out once, and kept in the data directory.
+        Err(error @ VmError::Io { .. }) => {
+            Check::bad(what, chain(&error), "see the line about the data directory")
+        }
         Err(error) => Check::bad(what, chain(&error), "see the line about qemu"),
     }
 }
@@ -161,12 +170,49 @@ fn data_directory(data: &Path) -> Check {
     let what = "data directory";
     let shown = data.display().to_string();
     let existing = nearest_existing(data);
-    if rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok() {
-        Check::good(what, shown)
-    } else {
-        let found = format!("{shown} cannot be written");
-        Check::bad(what, found, "choose another one with `--data-dir` or TCI_DATA_DIR")
+    match rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        Ok(()) => Check::good(what, shown),
+        Err(errno) => {
+            let found = format!("{shown} cannot be written: {}", io::Error::from(errno));
+            Check::bad(what, found, "choose another one with `--data-dir` or TCI_DATA_DIR")
+        }
     }
+}
+
+/// Whether the registry of VMs can be read, with every row of it.
+fn registry(paths: &Paths) -> Check {
+    let what = "registry";
+    let path = paths.registry();
+    let rows = Registry::read_only(&path).and_then(|registry| registry.list());
+    let count = rows.and_then(|rows| rows.into_iter().collect::<Result<Vec<_>, _>>()).map(|rows| rows.len());
+    match count {
+        Ok(count) => Check::good(what, format!("{count} VMs")),
+        Err(error) => unusable(what, &Failure::from(VmError::from(error)), &path),
+    }
+}
+
+/// Whether the store of runs can be read.
+fn run_store(data: &Path) -> Result<Check, Failure> {
+    let what = "run store";
+    let read = async {
+        let Some(store) = RunStore::open_to_read(data).await? else { return Ok::<_, StoreError>(None) };
+        let newest = store.runs(1).await;
+        store.close().await;
+        Ok(Some(newest?.first().map_or(0, |run| run.id.0)))
+    };
+    let path = data.join("runs.db");
+    Ok(match small_runtime()?.block_on(read) {
+        Ok(None) => Check::good(what, "nothing was run yet"),
+        Ok(Some(newest)) => Check::good(what, format!("newest run: {newest}")),
+        Err(error) => unusable(what, &Failure::from(error), &path),
+    })
+}
+
+fn unusable(what: &'static str, failure: &Failure, path: &Path) -> Check {
+    let otherwise =
+        || format!("`sqlite3 {} 'PRAGMA integrity_check'` says whether it is damaged", path.display());
+    let remedy = failure.remedy().map_or_else(otherwise, str::to_owned);
+    Check::bad(what, failure.message(), remedy)
 }
 
 fn disk_space(data: &Path) -> Check {

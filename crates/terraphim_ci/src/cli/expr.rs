@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    io::{self, BufReader, BufWriter, Write as _},
     path::PathBuf,
 };
 
 use clap::Args;
 use terraphim_actions::expr::{Value, answer, batch_line, evaluate};
 
-use crate::{exit::Exit, failure::Failure, output};
+use crate::{exit::Exit, failure::Failure, input, output};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tci expr \"contains(github.ref, 'main')\" --contexts contexts.json")]
@@ -31,7 +31,7 @@ pub(crate) fn main(args: &ExprArgs) -> Result<Exit, Failure> {
     }
     let contexts = match &args.contexts {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+            let text = input::read_text(path, input::MOST_DATA).map_err(|error| unreadable(path, error))?;
             let value: serde_json::Value = serde_json::from_str(&text)
                 .map_err(|error| Failure::usage(format!("{} is no JSON: {error}", path.display())))?;
             Value::from(&value)
@@ -55,7 +55,7 @@ fn batch(path: &PathBuf) -> Result<Exit, Failure> {
         Box::new(BufReader::new(File::open(path).map_err(|error| unreadable(path, error))?))
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    for line in reader.lines() {
+    for line in input::lines(reader, input::MOST_DATA) {
         let line = line.map_err(|error| unreadable(path, error))?;
         if !line.trim().is_empty() {
             writeln!(out, "{}", batch_line(&line)).map_err(output::stdout_failure)?;

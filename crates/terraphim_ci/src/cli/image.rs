@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::json;
 use terraphim_vm::{
-    Host,
-    image::{Image, ImageStore, Listed, Progress, Recipe},
+    Host, VmError,
+    image::{Image, ImageError, ImageStore, Listed, Progress, Recipe},
 };
 
 use super::Global;
@@ -67,6 +67,9 @@ struct RmArgs {
     /// Names, or starts of digests.
     #[arg(required = true)]
     images: Vec<String>,
+    /// Also images that VMs start from.
+    #[arg(long, short)]
+    force: bool,
 }
 
 pub(crate) fn main(args: &ImageArgs, global: &Global) -> Result<Exit, Failure> {
@@ -81,7 +84,15 @@ pub(crate) fn main(args: &ImageArgs, global: &Global) -> Result<Exit, Failure> {
         }
         ImageCommand::Rm(args) => {
             for image in &args.images {
-                output::data(&format!("{}\n", store.remove(image)?))?;
+                let removed = host.remove_image(image, args.force).map_err(|error| {
+                    let is_used = matches!(error, VmError::Image(ImageError::InUse { .. }));
+                    let failure = Failure::from(error);
+                    if !is_used {
+                        return failure;
+                    }
+                    failure.hint("or use --force: these VMs do not start again then")
+                });
+                output::data(&format!("{}\n", removed?))?;
             }
             Ok(Exit::Success)
         }
@@ -92,7 +103,7 @@ fn build(store: &ImageStore, args: &BuildArgs) -> Result<Exit, Failure> {
     let path = PathBuf::from(&args.recipe);
     let is_file = args.recipe.contains('/') || args.recipe.ends_with(".toml");
     let recipe = if is_file { Recipe::from_file(&path) } else { Recipe::named(&args.recipe) };
-    let recipe = recipe.map_err(terraphim_vm::image::ImageError::from)?;
+    let recipe = recipe.map_err(ImageError::from)?;
     let progress = Told::new();
     let image =
         if args.rebuild { store.rebuild(&recipe, &progress) } else { store.build(&recipe, &progress) };
@@ -104,7 +115,6 @@ fn build(store: &ImageStore, args: &BuildArgs) -> Result<Exit, Failure> {
 /// Makes sure that `name` can be started from, building an image that comes with tci when it is not there. Says so:
 /// the first time takes minutes.
 pub(crate) fn ensure(host: &Host, name: &str) -> Result<Image, Failure> {
-    use terraphim_vm::image::ImageError;
     let store = host.images()?;
     let missing = match store.resolve(name) {
         Ok(image) => return Ok(image),

@@ -3,10 +3,7 @@
 mod contexts;
 mod show;
 
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -30,6 +27,7 @@ use super::{
 use crate::{
     exit::Exit,
     failure::Failure,
+    input,
     output::{self, Paint},
     workspace::Repository,
 };
@@ -144,13 +142,12 @@ fn changed_files(args: &PlanArgs) -> Result<Option<Vec<String>>, Failure> {
     let Some(path) = &args.changed_from else {
         return Ok((!args.changed.is_empty()).then(|| args.changed.clone()));
     };
-    let mut text = String::new();
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().read_to_string(&mut text)
+        input::text(std::io::stdin().lock(), input::MOST_DATA)
     } else {
-        std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text))
+        input::read_text(path, input::MOST_DATA)
     };
-    read.map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+    let text = read.map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
     Ok(Some(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()))
 }
 

@@ -1,6 +1,7 @@
 //! `tci rerun`: a recorded run again.
 
 use clap::Args;
+use terraphim_actions::workflow::Workflow;
 use terraphim_github_runner::store::{RunDetail, RunId, RunStore, StoreError, StoredConclusion};
 
 use super::{
@@ -22,7 +23,8 @@ use crate::{
 pub(crate) struct RerunArgs {
     /// The run's number.
     run: RunId,
-    /// Only the jobs that did not succeed, and those they need.
+    /// Only the jobs that did not succeed, with all legs of their matrices, the jobs that depend on them, and what these
+    /// need.
     #[arg(long)]
     failed: bool,
     #[command(flatten)]
@@ -47,7 +49,12 @@ async fn rerun(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
         .context(format!("cannot read what run {} was asked to do", args.run))?;
     request.keep = args.keep;
     if args.failed {
-        request.jobs = failed_jobs(&store.detail(args.run).await?)?;
+        let failed = failed_jobs(&store.detail(args.run).await?)?;
+        request.jobs = match request.source.load() {
+            Ok(workflow) => with_dependents(&workflow, failed, &request.jobs),
+            // What is wrong with it is said when it is planned.
+            Err(_) => failed,
+        };
     }
     store.close().await;
     let secrets = args.secrets.read()?;
@@ -70,7 +77,7 @@ fn check_secrets(request: &Request, secrets: &Secrets) -> Result<(), Failure> {
         .hint(format!("give them again: {}", flags.join(" "))))
 }
 
-/// The ids of the jobs that did not succeed. A matrix runs again as a whole.
+/// The ids of the jobs that did not succeed.
 fn failed_jobs(detail: &RunDetail) -> Result<Vec<String>, Failure> {
     let is_good =
         |conclusion| matches!(conclusion, Some(StoredConclusion::Success | StoredConclusion::Skipped));
@@ -85,4 +92,44 @@ fn failed_jobs(detail: &RunDetail) -> Result<Vec<String>, Failure> {
         return Err(Failure::usage(format!("no job of run {} failed", detail.run.id)));
     }
     Ok(ids)
+}
+
+/// GitHub runs the dependents of failed jobs again too ("Re-running failed jobs in a workflow"); here those that the run was
+/// to have, which was of the jobs `asked` and what they need.
+fn with_dependents(workflow: &Workflow, failed: Vec<String>, asked: &[String]) -> Vec<String> {
+    let mut ids = failed;
+    let possible = run::with_needs(workflow, asked);
+    loop {
+        let next = possible.iter().find(|job| {
+            let is_in = |id: &str| ids.iter().any(|known| known.eq_ignore_ascii_case(id));
+            !is_in(&job.id.value) && job.needs.iter().any(|need| is_in(&need.value))
+        });
+        match next {
+            Some(job) => ids.push(job.id.value.clone()),
+            None => return ids,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_depends_on_a_failed_job_runs_again_as_far_as_it_was_asked_for() {
+        let job = |(id, needs): (&str, &str)| {
+            format!("  {id}: {{runs-on: x, needs: [{needs}], steps: [{{run: x}}]}}\n")
+        };
+        let needs = [("bad", "ok"), ("dep", "bad"), ("last", "dep, ok"), ("other", "ok")];
+        let jobs: String = needs.into_iter().map(job).collect();
+        let text = format!("on: push\njobs:\n  ok: {{runs-on: x, steps: [{{run: x}}]}}\n{jobs}");
+        let workflow = Workflow::parse(&text, "w.yml").unwrap();
+        let again = |asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(|id| (*id).to_owned()).collect();
+            with_dependents(&workflow, vec!["bad".to_owned()], &asked)
+        };
+        assert_eq!(again(&[]), ["bad", "dep", "last"]);
+        assert_eq!(again(&["Dep"]), ["bad", "dep"]);
+        assert_eq!(again(&["bad"]), ["bad"]);
+    }
 }

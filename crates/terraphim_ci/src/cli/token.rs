@@ -63,11 +63,10 @@ struct RevokeArgs {
 
 pub(crate) fn main(args: &TokenArgs, global: &Global) -> Result<Exit, Failure> {
     let data = global.paths()?.data().to_owned();
-    let tokens = Tokens::open(&data)?;
     match &args.command {
-        TokenCommand::Create(args) => create(args, &tokens, &Secret::load(&data)?),
-        TokenCommand::Ls(args) => ls(args, &tokens),
-        TokenCommand::Revoke(args) => revoke(args, &tokens),
+        TokenCommand::Create(args) => create(args, &Tokens::open(&data)?, &Secret::load(&data)?),
+        TokenCommand::Ls(args) => ls(args, &Tokens::at(&data)),
+        TokenCommand::Revoke(args) => revoke(args, &Tokens::at(&data)),
     }
 }
 

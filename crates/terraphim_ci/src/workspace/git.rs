@@ -75,20 +75,35 @@ impl Repository {
             let tag = self.ask(&["describe", "--tags", "--exact-match", "HEAD"])?;
             Some(format!("refs/tags/{tag}"))
         });
-        let branch = git_ref.as_deref().and_then(|name| name.strip_prefix("refs/heads/")).map(str::to_owned);
-        let default_branch = self
-            .ask(&["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"])
-            .and_then(|name| name.strip_prefix("refs/remotes/origin/").map(str::to_owned))
-            .or(branch);
+        let branch = git_ref.as_deref().and_then(|name| name.strip_prefix("refs/heads/"));
         GitInfo {
             repository: RepositoryInfo {
                 full_name,
                 clone_url: url.map(|url| without_password(&url)),
-                default_branch,
+                default_branch: self.default_branch().or_else(|| branch.map(str::to_owned)),
             },
-            sha: self.ask(&["rev-parse", "--verify", "--quiet", "HEAD"]).unwrap_or_default(),
+            sha: self.commit("HEAD").unwrap_or_default(),
             git_ref: git_ref.unwrap_or_default(),
         }
+    }
+
+    /// The commit that a reference leads to, of a branch also as it was last seen at `origin`.
+    pub(crate) fn commit(&self, git_ref: &str) -> Option<String> {
+        let find = |name: &str| {
+            self.ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")])
+        };
+        let branch = git_ref.strip_prefix("refs/heads/");
+        find(git_ref).or_else(|| find(&format!("refs/remotes/origin/{}", branch?)))
+    }
+
+    /// What `origin` says. It need not say anything, as after `git remote add`: then the branch that has a usual name.
+    fn default_branch(&self) -> Option<String> {
+        let origin = self.ask(&["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"]);
+        let said = origin.and_then(|name| name.strip_prefix("refs/remotes/origin/").map(str::to_owned));
+        said.or_else(|| {
+            let usual = ["main", "master"].into_iter();
+            usual.map(str::to_owned).find(|name| self.commit(&format!("refs/heads/{name}")).is_some())
+        })
     }
 
     /// What the last commit and the working tree change. What git cannot say is left out.

@@ -216,6 +216,29 @@ fn a_repository_tells_where_it_is_from() {
 }
 
 #[test]
+fn the_default_branch_is_what_origin_says_or_one_with_a_usual_name() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.repository("it", &[("a", "1")]);
+    let repository = Repository::discover(&root).unwrap().unwrap();
+    let default = || repository.info().repository.default_branch.unwrap();
+    let first = repository.info().sha;
+    git(&root, &["checkout", "-q", "-b", "feat/x"]);
+    git(&root, &["commit", "-q", "--allow-empty", "-m", "second"]);
+    assert_eq!((default().as_str(), repository.info().git_ref.as_str()), ("main", "refs/heads/feat/x"));
+    assert_eq!(repository.commit("refs/heads/main").as_ref(), Some(&first));
+    assert_ne!(repository.info().sha, first);
+    git(&root, &["branch", "-q", "-m", "main", "master"]);
+    assert_eq!(default(), "master");
+    git(&root, &["update-ref", "refs/remotes/origin/trunk", &first]);
+    git(&root, &["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/trunk"]);
+    assert_eq!(default(), "trunk");
+    assert_eq!(repository.commit("refs/heads/trunk"), Some(first), "as it was last seen");
+    git(&root, &["symbolic-ref", "-d", "refs/remotes/origin/HEAD"]);
+    git(&root, &["branch", "-q", "-m", "master", "other"]);
+    assert_eq!((default().as_str(), repository.commit("refs/heads/none")), ("feat/x", None));
+}
+
+#[test]
 fn a_repository_without_a_commit_is_a_repository() {
     let sandbox = Sandbox::new();
     let root = sandbox.path("fresh");

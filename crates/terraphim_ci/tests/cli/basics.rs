@@ -122,6 +122,8 @@ fn the_doctor_has_a_line_for_each_check() {
         "acceleration",
         "memory",
         "data directory",
+        "registry",
+        "run store",
         "disk space",
         "git",
         "image",
@@ -131,7 +133,40 @@ fn the_doctor_has_a_line_for_each_check() {
     ] {
         assert!(said.stdout.contains(check), "{said:#?}");
     }
-    assert_eq!(said.stdout.lines().count(), 11, "{said:#?}");
+    assert_eq!(said.stdout.lines().count(), 13, "{said:#?}");
     let json: serde_json::Value = serde_json::from_str(&world.run(&["doctor", "--json"]).stdout).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), 11);
+    assert_eq!(json.as_array().unwrap().len(), 13);
+    assert!(!world.data().join("runs.db").exists(), "it only looks");
+}
+
+#[test]
+fn the_doctor_tells_of_databases_that_cannot_be_used() {
+    let world = World::new();
+    std::fs::create_dir_all(world.data()).unwrap();
+    for (name, what) in [("vms.db", "registry"), ("runs.db", "run store")] {
+        let path = world.data().join(name);
+        std::fs::write(&path, "this is no database, whatever its name says\n".repeat(100)).unwrap();
+        let said = world.run(&["doctor"]);
+        assert_eq!(said.code, 3, "{said:#?}");
+        let line = said.stdout.lines().find(|line| line.starts_with(&format!("FAIL  {what} ")));
+        let line = line.unwrap_or_else(|| panic!("no such line in {said:#?}"));
+        assert!(line.contains(&format!("; move {} away", path.display())), "{line}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    // One that a newer program made.
+    let newer = rusqlite::Connection::open(world.data().join("vms.db")).unwrap();
+    newer.pragma_update(None, "user_version", 9999).unwrap();
+    let said = world.run(&["doctor"]);
+    assert!(said.code == 3 && said.stdout.contains("use the newer tci"), "{said:#?}");
+    world.run(&["vm", "ls"]).fails(3, &["vms.db has schema 9999"]);
+}
+
+#[test]
+fn a_damaged_registry_is_told_with_a_remedy() {
+    let world = World::new();
+    std::fs::create_dir_all(world.data()).unwrap();
+    let path = world.data().join("vms.db");
+    std::fs::write(&path, "this is no database, whatever its name says\n".repeat(100)).unwrap();
+    let remedy = format!("hint: move {} away", path.display());
+    world.run(&["vm", "ls"]).fails(3, &["cannot use the VM registry", &remedy]);
 }

@@ -100,6 +100,12 @@ fn wrong_events_jobs_inputs_and_files_are_refused() {
         (&["--eventpath", "nope.json"], &["cannot read nope.json"]),
         (&["--env-file", "nope.env"], &["cannot read nope.env"]),
         (&["--matrix", "n"], &["--matrix n", "KEY:VALUE"]),
+        (
+            &["--matrix", "n:3"],
+            &["`--matrix n:3`: no leg", "hint: these legs exist: test (1) [n:1], test (2)"],
+        ),
+        (&["--matrix", "os:1", "-n"], &["no matrix of the jobs that run has the key `os`", "test (1)"]),
+        (&["--matrix", "n:1", "-j", "build"], &["has the key `n`", "none of the jobs that run has a matrix"]),
         (&["--vm-type", "huge"], &["no VM type `huge`"]),
         (&["--secret", "TOKEN"], &["secret `TOKEN` has no value", "--secret-file"]),
         (&["--memory", "100000G", "-n"], &["the host has"]),

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use serde_json::Value;
 use terraphim_actions::workflow::Workflow;
 use terraphim_github_runner::{
-    Capabilities, CommandExecutor, CommandResult, LocalCommandExecutor, LocalVmProvider, Mount, OutputSink,
-    ProcessOutcome, ProcessSpec, RepositoryInfo, Result, Session, SessionManager, SessionManagerConfig,
-    VmProvider,
+    Capabilities, CommandExecutor, CommandResult, LeftProcess, LocalCommandExecutor, LocalVmProvider, Mount,
+    OutputSink, ProcessOutcome, ProcessSpec, RepositoryInfo, Result, Session, SessionManager,
+    SessionManagerConfig, VmProvider,
     engine::{EmptyWorkspace, Groups, Layout, RunEvent, RunInputs, RunObserver, plan_workflow, run},
 };
 use terraphim_vm::{Host, Network, Paths, VmSpec};
@@ -167,7 +167,8 @@ impl CommandExecutor for Apart {
         output: &mut (dyn OutputSink + Send),
         cancel: &CancellationToken,
     ) -> Result<ProcessOutcome> {
-        let spec = ProcessSpec { view: spec.view.as_deref().map(|name| self.view(name)), ..spec.clone() };
+        let own = |name: &Option<String>| name.as_deref().map(|name| self.view(name));
+        let spec = ProcessSpec { view: own(&spec.view), keep_left: own(&spec.keep_left), ..spec.clone() };
         self.of.run_process(session, &spec, output, cancel).await
     }
 
@@ -182,6 +183,10 @@ impl CommandExecutor for Apart {
 
     async fn create_view(&self, session: &Session, name: &str, mounts: &[Mount]) -> Result<()> {
         self.of.create_view(session, &self.view(name), mounts).await
+    }
+
+    async fn end_left(&self, session: &Session, name: &str) -> Result<Vec<LeftProcess>> {
+        self.of.end_left(session, &self.view(name)).await
     }
 
     fn capabilities(&self) -> Capabilities {

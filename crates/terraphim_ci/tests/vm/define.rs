@@ -87,7 +87,11 @@ fn all_mistakes_of_a_definition_are_told_at_once() {
     assert_eq!(said.errors(), 1, "one list");
     assert_eq!(world.vm_ok(&["ls", "-q"]).lines().count(), 1, "nothing was made");
     world.vm(&["create", "--limit", "speed=9"]).ends(2, &["limits.speed", "known are cpu-percent"]);
-    world.vm(&["create", "--vm-type", "huge"]).ends(2, &["no VM type `huge`"]);
+    let said = world.vm(&["create", "--vm-type", "huge", "--disk", "1", "--label", "x"]);
+    said.ends(2, &["--vm-type: vm-type: there is no VM type `huge`; these exist: ", "--disk: disk: 1 MiB"]);
+    said.ends(2, &["--label: labels: \"x\" is not KEY=VALUE"]);
+    assert_eq!(said.errors(), 1, "one list: {said:#?}");
+    world.vm(&["create", "-f", "/dev/zero"]).ends(2, &["/dev/zero: cannot read it: it has more than 1 MiB"]);
     world.remove("taken");
 }
 

@@ -103,11 +103,33 @@ fn only_the_disk_is_open_for_writing(world: &World, pid: &Value) {
     assert!(written.iter().all(|file| file.starts_with(world.data().join("vms"))), "{written:?}");
 }
 
+/// By the user's mistake, not by a fault.
+fn what_cannot_be_copied_is_refused(world: &World) {
+    world.write("file", "text");
+    world.vm_ok(&["exec", "web", "--", "touch", "/tmp/plain"]);
+    let wrong = [
+        (&["nowhere", "web:/tmp"][..], "cannot find nowhere"),
+        (&["file", "web:/tmp", "--owner", "nobody-here"], "nobody-here"),
+        (&["file", "web:/tmp/plain"], "/tmp/plain is no directory in the VM"),
+        (&["web:/nowhere", "."], "/nowhere is not there in the VM"),
+        (&["web:/dev/zero", "."], "/dev/zero is neither a directory nor a regular file"),
+        (&["web:/tmp/plain", "file"], "cannot create directory file"),
+        (&["web:/tmp/plain", "file/below"], "cannot create directory file/below"),
+    ];
+    for (args, words) in wrong {
+        world.vm(&[&["cp"], args].concat()).ends(2, &[words]);
+    }
+    assert!(!world.repo().join("zero").exists());
+    world.vm_ok(&["cp", "web:/tmp/plain", "."]);
+    assert_eq!(fs::read(world.repo().join("plain")).unwrap(), b"");
+}
+
 #[test]
 fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let world = World::new();
     world.define("web", &[]);
     world.vm_ok(&["start", "web"]);
+    what_cannot_be_copied_is_refused(&world);
     let script = "echo one; until [ -e /tmp/go ]; do sleep 0.05; done; echo two; exit 7";
     let mut client = world.start(&["vm", "exec", "web", "--", "sh", "-c", script]);
     client.until("one");

@@ -54,6 +54,8 @@ pub(super) struct Written {
     pub(super) summary: Option<String>,
     /// What is wrong with the files; the step fails.
     pub(super) problems: Vec<String>,
+    /// What is said as an error and does not fail the step.
+    pub(super) errors: Vec<String>,
     /// What is wrong with them and harmless.
     pub(super) warnings: Vec<String>,
 }
@@ -74,10 +76,10 @@ impl Exchange {
         }
     }
 
-    /// Names the files in the context `github`.
-    pub(super) fn add_to(&self, github: &mut Object) {
+    /// Names the files in the context `github`, by the paths that `seen` gives.
+    pub(super) fn add_to(&self, github: &mut Object, seen: impl Fn(&str) -> String) {
         for (command, path) in &self.paths {
-            github.insert(command.property(), path.as_str());
+            github.insert(command.property(), seen(path));
         }
     }
 
@@ -123,8 +125,10 @@ impl Written {
             FileCommand::Path => self.paths = text.to_owned(),
             FileCommand::Env => {
                 self.env = self.pairs("GITHUB_ENV", text);
-                if let Some(name) = self.env.keys().find(|name| !env_file::may_set_env(name)) {
-                    self.problems.push(format!("GITHUB_ENV must not set {name}"));
+                // GitHub's text and order of things: an error is said, and all other variables are set.
+                if self.env.keys().any(|name| !env_file::may_set_env(name)) {
+                    let text = "Can't store NODE_OPTIONS output parameter using '$GITHUB_ENV' command.";
+                    self.errors.push(text.to_owned());
                     self.env.retain(|name, _| env_file::may_set_env(name));
                 }
             }
@@ -140,13 +144,49 @@ impl Written {
         }
     }
 
+    /// The pairs of a file. Those before a wrong line count, also when the step fails for it.
     fn pairs(&mut self, file: &str, text: &str) -> IndexMap<String, String> {
-        match env_file::parse_pairs(text) {
-            Ok(pairs) => pairs.into_iter().collect(),
-            Err(error) => {
-                self.problems.push(format!("{file}: {error}"));
-                IndexMap::new()
+        let mut pairs = IndexMap::new();
+        for pair in env_file::parse_pairs(text) {
+            match pair {
+                Ok((name, value)) => drop(pairs.insert(name, value)),
+                Err(error) => self.problems.push(format!("{file}: {error}")),
             }
         }
+        pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn read(command: FileCommand, text: &str) -> Written {
+        let exchange = Exchange::new("/x", Uuid::nil());
+        let (_, path) = exchange.paths.iter().find(|(known, _)| *known == command).unwrap();
+        let content = Some(Bytes::copy_from_slice(text.as_bytes()));
+        exchange.read(&[ReturnedFile { path: path.clone(), content }])
+    }
+
+    #[test]
+    fn what_comes_before_a_wrong_line_counts() {
+        for command in [FileCommand::Env, FileCommand::Output, FileCommand::State] {
+            let written = read(command, "a=1\nbad\nc=3\n");
+            let all = [&written.env, &written.outputs, &written.state];
+            let found: Vec<_> =
+                all.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!(found, [("a", "1")], "{command:?}");
+            assert_eq!(written.problems.len(), 1, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn the_options_of_node_are_an_error_that_fails_nothing() {
+        let written = read(FileCommand::Env, "a=1\nnode_options=--inspect\nb=2\n");
+        assert_eq!(written.env.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let text = "Can't store NODE_OPTIONS output parameter using '$GITHUB_ENV' command.";
+        assert_eq!((written.errors, written.problems), (vec![text.to_owned()], Vec::new()));
     }
 }

@@ -99,6 +99,12 @@ pub(super) fn expand(job: &PlannedJob, contexts: &Object, rules: Rules<'_>) -> R
     let name = literal.as_deref().unwrap_or(&job.id);
     let mut strategy = matrix::expand(job.strategy.as_ref(), &Scope::of(contexts), name)?;
     strategy.configurations.retain(|configuration| is_wanted(&configuration.matrix, rules.matrix));
+    // Legs that are written are looked at before the run. Without these the job would be green and have done nothing.
+    if strategy.configurations.is_empty()
+        && let Some(template) = job.strategy.as_ref().filter(|template| template.has_expression())
+    {
+        return Err(no_leg(template, rules.matrix).into());
+    }
     let jobs = strategy.configurations.iter().map(|configuration| ready(job, contexts, configuration, rules));
     let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
     Ok(Expanded { strategy, jobs })
@@ -193,6 +199,19 @@ fn vm_type(runs_on: Option<&Template>, scope: &Scope<'_>, types: &VmTypes) -> Re
         span: runs_on.span,
         file: runs_on.file,
     })
+}
+
+/// A matrix that has none of the wanted values.
+fn no_leg(strategy: &Template, wanted: &IndexMap<String, Vec<String>>) -> TemplateError {
+    let all =
+        wanted.iter().flat_map(|(key, values)| values.iter().map(move |value| format!("{key}:{value}")));
+    let all = all.collect::<Vec<_>>().join(", ");
+    TemplateError {
+        file: strategy.file,
+        span: strategy.span,
+        message: format!("no job of the matrix has the values that are asked for: {all}"),
+        pending: false,
+    }
 }
 
 /// Whether the values of a matrix job are among those that are wanted; a key that it has not is not asked about.

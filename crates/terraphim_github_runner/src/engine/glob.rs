@@ -1,5 +1,15 @@
 //! The patterns of `hashFiles`: which files match, and in which order they are hashed.
 
+use thiserror::Error;
+
+/// A pattern that no search can be made with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "hashFiles cannot use the pattern {0:?}: '..' is not allowed in it, nor '.' but as its first segment; name files \
+     from the workspace on"
+)]
+pub(super) struct PatternError(String);
+
 /// Patterns in order; a later one overrules an earlier one.
 #[derive(Clone, Debug)]
 pub(super) struct Globs {
@@ -16,10 +26,14 @@ struct Pattern {
 
 impl Globs {
     /// Patterns relative to the workspace, or absolute in it. Each may be several lines.
-    pub(super) fn new(patterns: &[String], workspace: &str) -> Globs {
+    ///
+    /// # Errors
+    /// A pattern goes up or stays in a directory (`..`, `.`), as @actions/glob refuses it.
+    pub(super) fn new(patterns: &[String], workspace: &str) -> Result<Globs, PatternError> {
         let lines = patterns.iter().flat_map(|text| text.lines()).map(str::trim);
         let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let patterns: Vec<Pattern> = lines.filter_map(|line| Pattern::new(line, workspace)).collect();
+        let patterns = lines.filter_map(|line| Pattern::new(line, workspace).transpose());
+        let patterns = patterns.collect::<Result<Vec<Pattern>, PatternError>>()?;
         let mut roots: Vec<Vec<String>> = Vec::new();
         for pattern in patterns.iter().filter(|pattern| !pattern.is_negated) {
             let root = pattern.root();
@@ -29,7 +43,7 @@ impl Globs {
         }
         let all = roots.clone();
         roots.retain(|root| !all.iter().any(|other| other.len() < root.len() && root.starts_with(other)));
-        Globs { patterns, roots }
+        Ok(Globs { patterns, roots })
     }
 
     /// Whether the file, relative to the workspace, is to be hashed.
@@ -57,15 +71,22 @@ impl Globs {
 
 impl Pattern {
     /// `None` if it is about files elsewhere.
-    fn new(line: &str, workspace: &str) -> Option<Pattern> {
+    fn new(line: &str, workspace: &str) -> Result<Option<Pattern>, PatternError> {
         let bangs = line.len() - line.trim_start_matches('!').len();
         let path = line[bangs..].trim();
+        // Of an absolute path the first is the root, which is no `.`.
+        let mut segments = path.split('/').enumerate();
+        if segments.any(|(at, segment)| segment == ".." || (segment == "." && at > 0)) {
+            return Err(PatternError(path.to_owned()));
+        }
         let path = match path.strip_prefix('/') {
-            Some(_) => path.strip_prefix(workspace)?,
-            None => path,
+            Some(_) => path.strip_prefix(workspace),
+            None => Some(path),
         };
-        let segments = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".");
-        Some(Pattern { is_negated: bangs % 2 == 1, segments: segments.map(str::to_owned).collect() })
+        Ok(path.map(|path| {
+            let segments = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".");
+            Pattern { is_negated: bangs % 2 == 1, segments: segments.map(str::to_owned).collect() }
+        }))
     }
 
     /// The directory that everything it matches is in: its segments before the first with a wildcard.
@@ -129,7 +150,21 @@ mod tests {
 
     fn globs(patterns: &[&str]) -> Globs {
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        Globs::new(&patterns, "/workspace/repo")
+        Globs::new(&patterns, "/workspace/repo").unwrap()
+    }
+
+    /// @actions/glob: "Relative pathing '.' and '..' is not allowed."
+    #[test]
+    fn patterns_with_relative_segments_are_refused() {
+        for pattern in ["a/../b", "../*", "..", "!../*", "a/..", "a/./b", "././a", "a\n ../b ", "/w/../x"] {
+            let error = Globs::new(&[pattern.to_owned()], "/w").unwrap_err();
+            assert!(error.to_string().contains("'..' is not allowed"), "{pattern}");
+        }
+        let error = Globs::new(&["a.txt".to_owned(), "!dir/../b".to_owned()], "/w").unwrap_err();
+        assert!(error.to_string().starts_with("hashFiles cannot use the pattern \"dir/../b\": "), "{error}");
+        for pattern in ["# ../x", ".", "./a..b/...", "!./x", "...", ".a/b."] {
+            assert!(Globs::new(&[pattern.to_owned()], "/w").is_ok(), "{pattern}");
+        }
     }
 
     #[test]

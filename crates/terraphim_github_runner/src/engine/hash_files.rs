@@ -31,7 +31,10 @@ impl Job {
     /// The hash of the files of the workspace that match; empty if none does. The inner error is one of the step.
     pub(super) async fn hash_files(&mut self, patterns: &[String]) -> Result<Result<String, String>> {
         let follows = patterns.first().is_some_and(|first| first.eq_ignore_ascii_case(FOLLOW));
-        let globs = Globs::new(&patterns[usize::from(follows)..], &self.shared.workspace());
+        let globs = match Globs::new(&patterns[usize::from(follows)..], &self.shared.workspace()) {
+            Ok(globs) => globs,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let list = if follows { LIST_FOLLOWING } else { LIST };
         let mut matching = Matching { globs, path: Vec::new(), found: Vec::new(), bytes: 0, problem: None };
         if let Err(problem) = self.tool(&["sh", "-c", list], Vec::new(), &mut matching).await? {

@@ -9,6 +9,7 @@ use terraphim_actions::template::TemplateError;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::action::States;
 use super::background::Background;
@@ -29,6 +30,10 @@ use super::services::JobAccess;
 use super::shared::Shared;
 use super::step::Task;
 use crate::error::Result;
+
+/// The bytes of the outputs of a job, in UTF-16; more are an error of the job. GitHub: docs, "Workflow syntax",
+/// `jobs.<job_id>.outputs`.
+const MAX_OUTPUTS: usize = 1 << 20;
 
 /// A job that runs.
 pub(super) struct Job {
@@ -58,6 +63,8 @@ pub(super) struct Job {
     pub(super) number: usize,
     first: usize,
     pub(super) of: usize,
+    /// `RUNNER_TRACKING_ID`: marks the processes of the job.
+    pub(super) tracking_id: Uuid,
     /// How many steps of the engine itself come before all others, and as many after them.
     pub(super) own_steps: usize,
     /// How the job goes so far: success, failure or cancelled.
@@ -119,6 +126,7 @@ impl Job {
             number: 0,
             first: 1,
             of: 0,
+            tracking_id: Uuid::new_v4(),
             own_steps: 0,
             status: Conclusion::Success,
             hashes: Hashes::new(),
@@ -156,6 +164,7 @@ impl Job {
             number: self.number,
             first: self.first,
             of: self.of,
+            tracking_id: self.tracking_id,
             own_steps: self.own_steps,
             status: self.status,
             hashes: Hashes::new(),
@@ -193,6 +202,7 @@ impl Job {
             Ok(()) => self.with_containers().await?,
             Err(error) => self.fail(self.describe(&error)).await,
         }
+        self.end_left().await?;
         self.leave_engine().await?;
         let outputs = self.outputs().await?;
         let environment = self.environment_report().await?;
@@ -261,10 +271,31 @@ impl Job {
             return Ok(());
         }
         let inputs = &self.shared.inputs;
-        let name = format!("job-{}", self.ready.key);
+        let name = self.own_name();
         let mounts = inputs.layout.mounts(inputs.repository_name(), &self.ready.key);
         self.shared.executor.create_view(self.place.session(), &name, &mounts).await?;
         self.view = Some(name);
+        Ok(())
+    }
+
+    /// What the job's things in the guest are called.
+    pub(super) fn own_name(&self) -> String {
+        format!("job-{}", self.ready.key)
+    }
+
+    /// Ends what the steps left running. GitHub's runner does so when the job completes ("Cleaning up orphan processes").
+    async fn end_left(&self) -> Result<()> {
+        let left = self.shared.executor.end_left(self.place.session(), &self.own_name()).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let named = left.iter().map(|process| format!("{} ({})", process.name, process.pid));
+        let message = format!(
+            "job {}: ended what its steps left running: {}",
+            self.name(),
+            self.masks.mask(&named.collect::<Vec<_>>().join(", "))
+        );
+        self.shared.observe(&RunEvent::Notice { message, at: Utc::now() }).await;
         Ok(())
     }
 
@@ -432,6 +463,11 @@ impl Job {
             outputs.shift_remove(&name);
             let text = format!("The output {name:?} may hold a secret and is left out.");
             self.annotate(AnnotationLevel::Warning, text).await;
+        }
+        let size: usize = outputs.values().map(|value| 2 * value.encode_utf16().count()).sum();
+        if size > MAX_OUTPUTS {
+            self.fail(format!("Job outputs exceed {MAX_OUTPUTS} bytes: they have {size}, in UTF-16")).await;
+            outputs.clear();
         }
         Ok(outputs)
     }

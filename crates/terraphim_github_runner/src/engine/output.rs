@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use indexmap::IndexMap;
+use terraphim_actions::env_file;
 use terraphim_actions::mask::{MaskError, MaskStream};
 
 use super::commands::{Interpreter, Request, may_be_command, may_hold_command};
 use super::event::{Annotation, AnnotationLevel, JobKey, RunEvent, RunObserver};
-use super::lines::{Block, Lines, split_lines};
+use super::lines::{Block, Lines, runner_lines};
 use super::masks::Masks;
 use super::matchers::StepMatchers;
 use crate::error::Result;
@@ -102,7 +103,7 @@ impl<'a> StepOutput<'a> {
     /// Hands on what is left: the stream has ended.
     pub(super) async fn drain(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if let Some(block) = self.source(stream).lines.finish() {
+            for block in self.source(stream).lines.finish() {
                 self.block(stream, block).await;
             }
             self.end_line(stream);
@@ -126,7 +127,7 @@ impl<'a> StepOutput<'a> {
     async fn block(&mut self, stream: Stream, block: Block) {
         match block {
             Block::Piece(text) => {
-                let ends = text.ends_with(b"\n");
+                let ends = text.ends_with(b"\n") || text.ends_with(b"\r");
                 let Self { masks, stdout, stderr, ready, .. } = self;
                 let source = if stream == Stream::Stdout { stdout } else { stderr };
                 ready.extend_from_slice(&source.mask.push(&masks.read(), &text));
@@ -143,7 +144,7 @@ impl<'a> StepOutput<'a> {
     /// the next command, which may hide more from then on.
     async fn lines(&mut self, lines: &[u8]) {
         let (mut shown, mut at) = (0, 0);
-        for line in split_lines(lines) {
+        for line in runner_lines(lines) {
             let next = at + line.len();
             if self.has_matchers() || may_be_command(line) {
                 self.show(&lines[shown..at]);
@@ -222,6 +223,11 @@ impl<'a> StepOutput<'a> {
             Request::Mask(value) => self.mask(&value).await,
             Request::Output(name, value) => drop(self.requests.outputs.insert(name, value)),
             Request::State(name, value) => drop(self.requests.state.insert(name, value)),
+            // GitHub: an error is said, and the step goes on.
+            Request::Env(name, _) if !env_file::may_set_env(&name) => {
+                let text = "Can't update NODE_OPTIONS environment variable using ::set-env:: command.";
+                self.annotate(Annotation::new(AnnotationLevel::Error, text)).await;
+            }
             Request::Env(name, value) => drop(self.requests.env.insert(name, value)),
             Request::Path(path) => self.requests.paths.push(path),
             Request::AddMatcher(_) | Request::RemoveOwner(_) | Request::RemoveMatchers(_) => {
@@ -342,7 +348,7 @@ mod tests {
     }
 
     /// What a secret may stand behind.
-    const BEFORE: [&str; 8] = [
+    const BEFORE: [&str; 10] = [
         "",
         "word ",
         "::notice title=",
@@ -351,6 +357,8 @@ mod tests {
         "\n",
         "::debug::",
         "##[warning]",
+        "\r",
+        "50 %\r::notice::",
     ];
 
     fn secret() -> impl Strategy<Value = String> {
@@ -363,7 +371,7 @@ mod tests {
         fn no_secret_shows_wherever_and_however_it_is_written(
             secrets in proptest::collection::vec(secret(), 1..4),
             late in secret(),
-            pieces in proptest::collection::vec((0usize..9, 0usize..6, 0usize..8), 1..12),
+            pieces in proptest::collection::vec((0usize..9, 0usize..6, 0usize..10), 1..12),
             cuts in proptest::collection::vec(1usize..40, 1..40),
         ) {
             let mut masker = Masker::new();

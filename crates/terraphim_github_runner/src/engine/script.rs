@@ -81,9 +81,7 @@ impl Job {
                 Err(text) => return Ok(self.failed(frame, text).await),
             },
         };
-        let has_views = shared.executor.capabilities().views;
-        let directory = site.file_commands(&shared.inputs.layout, has_views);
-        let exchange = Exchange::new(&directory, Uuid::new_v4());
+        let exchange = self.exchange(&site, frame.exchange);
         let mut files = program.files;
         files.extend(exchange.files());
         if !self.has_event_file {
@@ -91,10 +89,12 @@ impl Job {
             files.push(FileToWrite { path: shared.event_path(), content, mode: 0o644 });
         }
         let mut github = frame.github.clone();
-        exchange.add_to(&mut github);
+        exchange.add_to(&mut github, str::to_owned);
         let mut env = frame.env.clone();
         env.extend(program.env);
         let mut env = variables(&env, &github, &self.runner);
+        // GitHub's runner has it in its own environment, so what the workflow says is stronger.
+        env.entry("RUNNER_TRACKING_ID".to_owned()).or_insert_with(|| format!("github_{}", self.tracking_id));
         env.extend(self.service_variables(program.consumer).await?);
         if let Some(name) = unusable(&env) {
             return Ok(self.failed(frame, format!("{name:?} cannot be an environment variable")).await);
@@ -111,6 +111,12 @@ impl Job {
             self.run_step(frame, Some(interpreter), &spec, after_stop, |files| exchange.read(files))
         });
         end.await
+    }
+
+    /// The files through which a step and the engine speak.
+    pub(super) fn exchange(&self, site: &Site, id: Uuid) -> Exchange {
+        let has_views = self.shared.executor.capabilities().views;
+        Exchange::new(&site.file_commands(&self.shared.inputs.layout, has_views), id)
     }
 
     /// Runs a bare command.
@@ -163,6 +169,7 @@ impl Job {
             view: self.view.clone(),
             write_files: Vec::new(),
             return_files: Vec::new(),
+            keep_left: Some(self.own_name()),
             // The job's own clock ends the step before, so that it is known why.
             timeout: limit.unwrap_or_else(|| self.clock.rest() + self.shared.inputs.timing.minute),
             stop: self.shared.inputs.timing.stop,
@@ -305,7 +312,7 @@ async fn tell(
             (Conclusion::Failure, code)
         }
     };
-    for problem in &written.problems {
+    for problem in written.errors.iter().chain(&written.problems) {
         output.annotate(error(problem.clone())).await;
     }
     for warning in &written.warnings {

@@ -39,33 +39,43 @@ impl Shell {
         let name = name.unwrap_or("").trim();
         let lower = name.to_ascii_lowercase();
         Ok(match lower.as_str() {
-            "" if has_bash => Shell::built_in(&["bash", "-e", SCRIPT], ".sh"),
-            "" | "sh" => Shell::built_in(&["sh", "-e", SCRIPT], ".sh"),
-            "bash" => {
-                Shell::built_in(&["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", SCRIPT], ".sh")
-            }
-            "python" => Shell::built_in(&["python", SCRIPT], ".py"),
-            "pwsh" => Shell {
-                prologue: "$ErrorActionPreference = 'stop'\n",
-                epilogue: "\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }",
-                ..Shell::built_in(&["pwsh", "-command", ". '{0}'"], ".ps1")
-            },
+            "" if has_bash => Shell::built_in(&["bash", "-e", SCRIPT]),
+            "" | "sh" => Shell::built_in(&["sh", "-e", SCRIPT]),
+            "bash" => Shell::built_in(&["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", SCRIPT]),
+            "python" => Shell::built_in(&["python", SCRIPT]),
+            "pwsh" => Shell::built_in(&["pwsh", "-command", ". '{0}'"]),
             "cmd" | "powershell" => return Err(ShellError::Windows(name.to_owned())),
             _ => return Shell::custom(name),
         })
     }
 
-    fn built_in(argv: &[&str], extension: &'static str) -> Shell {
-        let argv = argv.iter().map(|&arg| arg.to_owned()).collect();
-        Shell { argv, extension, prologue: "", epilogue: "" }
+    fn built_in(argv: &[&str]) -> Shell {
+        Shell::of(argv.iter().map(|&arg| arg.to_owned()).collect())
     }
 
     fn custom(text: &str) -> Result<Shell, ShellError> {
         if !text.contains(SCRIPT) {
             return Err(ShellError::NoScript(text.to_owned()));
         }
-        let argv = split(text).ok_or_else(|| ShellError::Quote(text.to_owned()))?;
-        Ok(Shell { argv, extension: "", prologue: "", epilogue: "" })
+        split(text).map(Shell::of).ok_or_else(|| ShellError::Quote(text.to_owned()))
+    }
+
+    /// The program's name decides on the script file, whatever its arguments are; `/bin/bash` is none of these names
+    /// (`ScriptHandlerHelpers` of actions/runner).
+    fn of(argv: Vec<String>) -> Shell {
+        let program = argv.first().map(|program| program.to_ascii_lowercase()).unwrap_or_default();
+        let (extension, prologue, epilogue) = match program.as_str() {
+            "bash" | "sh" => (".sh", "", ""),
+            "python" => (".py", "", ""),
+            "pwsh" | "powershell" => (
+                ".ps1",
+                "$ErrorActionPreference = 'stop'\n",
+                "\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }",
+            ),
+            "cmd" => (".cmd", "@echo off\n", ""),
+            _ => ("", "", ""),
+        };
+        Shell { argv, extension, prologue, epilogue }
     }
 
     /// The command line for the script at `path`.
@@ -118,9 +128,30 @@ mod tests {
             (Some("pwsh"), true, "pwsh -command . 'S'", ".ps1"),
             (Some("perl -w {0}"), true, "perl -w S", ""),
             (Some("/bin/bash -xe -c 'x' {0}"), true, "/bin/bash -xe -c 'x' S", ""),
+            (Some("bash -x {0}"), true, "bash -x S", ".sh"),
+            (Some("sh {0}"), true, "sh S", ".sh"),
+            (Some("python -u {0}"), true, "python -u S", ".py"),
+            (Some("python3 {0}"), true, "python3 S", ""),
+            (Some("pwsh -NoProfile -File {0}"), true, "pwsh -NoProfile -File S", ".ps1"),
+            (Some("powershell -File {0}"), true, "powershell -File S", ".ps1"),
+            (Some("cmd /C {0}"), true, "cmd /C S", ".cmd"),
         ] {
             let shell = Shell::resolve(name, has_bash).unwrap();
             assert_eq!((shell.argv("S").join(" ").as_str(), shell.extension), (want, extension), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_program_decides_what_is_put_around_a_script() {
+        let script = |shell| Shell::resolve(Some(shell), true).unwrap().script("x");
+        let powershell = "$ErrorActionPreference = 'stop'\nx\n\
+                          if ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) { exit $LASTEXITCODE }";
+        for shell in ["pwsh", "pwsh -NoProfile -File {0}", "powershell -File {0}"] {
+            assert_eq!(script(shell), powershell, "{shell}");
+        }
+        assert_eq!(script("cmd /C {0}"), "@echo off\nx");
+        for shell in ["bash", "bash -x {0}", "python -u {0}", "perl {0}"] {
+            assert_eq!(script(shell), "x", "{shell}");
         }
     }
 

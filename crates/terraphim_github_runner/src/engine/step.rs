@@ -9,6 +9,7 @@ use terraphim_actions::expr::{Object, Scope, Value};
 use terraphim_actions::template::{Template, TemplateError};
 use terraphim_actions::workflow::Condition;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::action::{Loaded, Post};
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
@@ -60,6 +61,8 @@ pub(super) struct Frame {
     pub(super) own_env: IndexMap<String, String>,
     pub(super) github: Object,
     pub(super) contexts: Object,
+    /// Tells the files through which the step speaks from those of all others.
+    pub(super) exchange: Uuid,
     /// The step of the job that this one belongs to; this one itself, mostly.
     pub(super) holder: Arc<Holder>,
     name: String,
@@ -190,6 +193,11 @@ impl Job {
             github.insert("action_repository", reference.full_name());
             github.insert("action_ref", reference.reference);
         }
+        // GitHub's runner names them before anything of the step is evaluated (`FileCommandManager.InitializeFiles`).
+        let exchange = Uuid::new_v4();
+        if let Ok(site) = self.site() {
+            self.exchange(&site, exchange).add_to(&mut github, |path| self.seen(path));
+        }
         let mut env = self.env.clone();
         let holder = match &self.level.composite {
             Some(composite) => {
@@ -204,6 +212,7 @@ impl Job {
             number: self.number,
             stage,
             contexts: self.contexts(&env, &github),
+            exchange,
             env,
             own_env: IndexMap::new(),
             github,
@@ -321,9 +330,13 @@ impl Job {
         // The defaults of a job are none of the business of the actions that it uses.
         let defaults = if self.level.composite.is_none() { planned.defaults.as_slice() } else { &[] };
         let script = |scope: &Scope<'_>| {
-            let own = |template: Option<&Template>, key: &str| match template {
-                Some(template) => template.text_value(scope).map(Some),
-                None => default(defaults, key, scope),
+            let own = |template: Option<&Template>, key: &str| -> Result<Option<String>, TemplateError> {
+                let value = template.map(|template| template.text_value(scope)).transpose()?;
+                // An empty one is none, as in the `ScriptHandler` of GitHub's runner.
+                match value.filter(|value| !value.is_empty()) {
+                    Some(value) => Ok(Some(value)),
+                    None => default(defaults, key, scope),
+                }
             };
             Ok(ScriptRun {
                 run: run.text_value(scope)?,

@@ -1,7 +1,7 @@
 //! Learns from a run while it happens: every command before and after the jobs, every script of a step, every job and
 //! the run itself, with what really became of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -58,7 +58,8 @@ struct State {
     phase: Option<Phase>,
     has_warned: bool,
     learned: Vec<Learned>,
-    /// Signatures of failures of this run: canonical command and id.
+    /// The canonical forms of the commands that ended, and of those that failed.
+    ended: BTreeSet<String>,
     failed: Vec<String>,
 }
 
@@ -96,6 +97,12 @@ impl LearningObserver {
     #[must_use]
     pub fn failed_commands(&self) -> Vec<String> {
         self.state().failed.clone()
+    }
+
+    /// The canonical forms of all commands that ended in this run so far.
+    #[must_use]
+    pub fn commands(&self) -> BTreeSet<String> {
+        self.state().ended.clone()
     }
 
     /// Who learns.
@@ -172,6 +179,7 @@ impl LearningObserver {
                 (None, _) => "(setup)".to_owned(),
             };
             let canonical = CommandIdentity::of(&open.command).canonical;
+            state.ended.insert(canonical.clone());
             if ended.outcome == CommandOutcome::Failure {
                 state.failed.push(canonical.clone());
             }

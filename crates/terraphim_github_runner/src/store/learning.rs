@@ -21,8 +21,8 @@ use crate::learning::{
 };
 
 /// Of the meaning of counters; when it grows, the counters are computed again from the events. 2: how often failures came
-/// again, in place of what was a lesson at three failures.
-const VERSION: i64 = 2;
+/// again, in place of what was a lesson at three failures. 3: outcomes with the place and the text that ran.
+const VERSION: i64 = 3;
 /// Events that are read at a time.
 const BATCH: i64 = 1000;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lower;
 use super::parser::ParsedWorkflow;
-use super::process::{Capabilities, Mount, OutputSink, ProcessOutcome, ProcessSpec};
+use super::process::{Capabilities, LeftProcess, Mount, OutputSink, ProcessOutcome, ProcessSpec};
 use super::run::{self, Attended};
 use crate::engine::{self, EngineError, RunConclusion};
 use crate::error::{GitHubRunnerError, Result, chain};
@@ -115,6 +115,14 @@ pub trait CommandExecutor: Send + Sync {
     /// The default cannot.
     async fn create_view(&self, _session: &Session, _name: &str, _mounts: &[Mount]) -> Result<()> {
         Err(GitHubRunnerError::Unsupported { operation: "create a view" })
+    }
+
+    /// Ends what processes have left running under a name, see [`ProcessSpec::keep_left`], and says what that was.
+    ///
+    /// # Errors
+    /// The VM cannot be reached. The default has nothing to end.
+    async fn end_left(&self, _session: &Session, _name: &str) -> Result<Vec<LeftProcess>> {
+        Ok(Vec::new())
     }
 
     /// What this executor can do beyond running a shell command.

@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use terraphim_vm::protocol::call::FilesQuery;
 use terraphim_vm::protocol::message::{
-    ExecFailed, ExecFailure, ExecRequest, ExitStatus, FileHeader, FileWrite, View, ViewMount,
+    EndedProcess, ExecFailed, ExecFailure, ExecRequest, ExitStatus, FileHeader, FileWrite, View, ViewMount,
 };
-use terraphim_vm::{Exec, ExecEvent, Host, VmClient, VmId};
+use terraphim_vm::{Exec, ExecEvent, Host, VmClient, VmError, VmId};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::executor::{CommandExecutor, CommandResult};
 use super::process::{
-    Capabilities, Exit, Mount, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile, StopReason, Stream,
+    Capabilities, Exit, FileToWrite, LeftProcess, Mount, OutputSink, ProcessOutcome, ProcessSpec,
+    ReturnedFile, StopReason, Stream,
 };
 use crate::error::{BoxError, GitHubRunnerError, Result};
 use crate::session::Session;
@@ -89,8 +91,9 @@ impl LocalCommandExecutor {
             cwd: Some(spec.cwd.clone()),
             user: spec.user.clone().or_else(|| self.user.clone()),
             view: spec.view.clone(),
-            write_files: spec.write_files.iter().map(write).collect(),
+            write_files: spec.write_files.iter().filter(|file| !is_large(file)).map(write).collect(),
             return_files: spec.return_files.clone(),
+            keep_left: spec.keep_left.clone(),
             ..ExecRequest::default()
         }
     }
@@ -127,7 +130,19 @@ impl CommandExecutor for LocalCommandExecutor {
         cancel: &CancellationToken,
     ) -> Result<ProcessOutcome> {
         let failed = |error| failed(session, error);
-        let exec = self.client(session)?.exec(&self.request(spec)).await.map_err(failed)?;
+        let client = self.client(session)?;
+        for file in spec.write_files.iter().filter(|file| is_large(file)) {
+            self.put_file(&client, spec, file).await.map_err(failed)?;
+        }
+        let exec = match client.exec(&self.request(spec)).await {
+            // Linux has limits of that size too (execve(2)): it is the command that is at fault.
+            Err(VmError::Refused { status: 413, .. }) => {
+                let text = Bytes::from_static(b"its arguments and variables are too long\n");
+                output.write(Stream::Stderr, text).await?;
+                return Ok(not_started(Exit::Code(126)));
+            }
+            started => started.map_err(failed)?,
+        };
         let mut running = Running::new(exec, spec);
         loop {
             match running.next(session, cancel).await? {
@@ -196,6 +211,14 @@ impl CommandExecutor for LocalCommandExecutor {
         })
     }
 
+    async fn end_left(&self, session: &Session, name: &str) -> Result<Vec<LeftProcess>> {
+        let ended = self.client(session)?.end_left(name).await.map_err(|error| {
+            GitHubRunnerError::failed(format!("end the processes of {name} in VM {}", session.vm_id), error)
+        })?;
+        let of_guest = |process: EndedProcess| LeftProcess { pid: process.pid, name: process.name };
+        Ok(ended.processes.into_iter().map(of_guest).collect())
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { files: true, views: true, streaming: true, snapshots: false }
     }
@@ -215,6 +238,33 @@ impl LocalCommandExecutor {
         })
     }
 
+    /// Writes a file that is too large to go with the request of its process.
+    async fn put_file(
+        &self,
+        client: &VmClient,
+        spec: &ProcessSpec,
+        file: &FileToWrite,
+    ) -> Result<(), VmError> {
+        let (directory, name) = file.path.rsplit_once('/').unwrap_or_default();
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(file.mode);
+        header.set_size(file.content.len() as u64);
+        let mut tar = tar::Builder::new(Vec::new());
+        let packed =
+            tar.append_data(&mut header, name, file.content.as_bytes()).and_then(|()| tar.into_inner());
+        let packed = packed.map_err(|source| VmError::Io {
+            operation: "pack",
+            path: file.path.clone().into(),
+            source,
+        })?;
+        let place = FilesQuery {
+            path: format!("{directory}/"),
+            owner: spec.user.clone().or_else(|| self.user.clone()),
+            view: spec.view.clone(),
+        };
+        client.upload_to(&place, io::Cursor::new(packed)).await
+    }
+
     fn mount(&self, mount: &Mount) -> ViewMount {
         let owner = |owner: &Option<String>| owner.clone().or_else(|| self.user.clone());
         match mount {
@@ -232,6 +282,17 @@ impl LocalCommandExecutor {
             },
         }
     }
+}
+
+/// Whether a file is sent before its process instead of with it: a request has 1 MiB at most, and its JSON may be longer than
+/// what it holds.
+fn is_large(file: &FileToWrite) -> bool {
+    file.content.len() > 64 * 1024
+}
+
+/// What became of a process that never was.
+fn not_started(exit: Exit) -> ProcessOutcome {
+    ProcessOutcome { exit, stopped: None, files: Vec::new(), duration: Duration::ZERO }
 }
 
 /// A process in a VM that is followed. Dropping it before its end kills the process.

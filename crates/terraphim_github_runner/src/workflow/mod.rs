@@ -19,8 +19,8 @@ pub use llm_parser::{LlmConfig, LlmError, WorkflowParser};
 pub use local_executor::LocalCommandExecutor;
 pub use parser::{ParsedWorkflow, WorkflowProblem, WorkflowStep};
 pub use process::{
-    Capabilities, Exit, FileToWrite, Mount, OutputSink, ProcessOutcome, ProcessSpec, ReturnedFile,
-    StopLadder, StopReason, Stream,
+    Capabilities, Exit, FileToWrite, LeftProcess, Mount, OutputSink, ProcessOutcome, ProcessSpec,
+    ReturnedFile, StopLadder, StopReason, Stream,
 };
 pub use proposal::ProposalProblem;
 pub use vm_executor::VmCommandExecutor;

@@ -26,6 +26,9 @@ pub struct ProcessSpec {
     pub write_files: Vec<FileToWrite>,
     /// Absolute paths whose content to return after the process ended.
     pub return_files: Vec<String>,
+    /// What it leaves running goes on under this name, until [`end_left`](super::CommandExecutor::end_left), where the executor
+    /// can do that; otherwise it ends with the process.
+    pub keep_left: Option<String>,
     /// How long it may run before it is stopped.
     pub timeout: Duration,
     /// How it is stopped.
@@ -43,6 +46,7 @@ impl ProcessSpec {
             view: None,
             write_files: Vec::new(),
             return_files: Vec::new(),
+            keep_left: None,
             timeout,
             stop: StopLadder::default(),
         }
@@ -67,6 +71,15 @@ pub struct ReturnedFile {
     pub path: String,
     /// The content; `None` when there is no such file.
     pub content: Option<Bytes>,
+}
+
+/// A process that another one left running, and that was ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftProcess {
+    /// Its number in the guest.
+    pub pid: i32,
+    /// The name of its program.
+    pub name: String,
 }
 
 /// The steps by which a process is stopped.

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::executor::{CommandExecutor, CommandResult, WorkflowExecutorConfig};
 use super::lower::{Ended, command_line, until};
 use super::parser::{ParsedWorkflow, WorkflowProblem, check_variable};
-use super::process::{Exit, OutputSink, ProcessOutcome, ProcessSpec, StopReason, Stream};
+use super::process::{Exit, LeftProcess, OutputSink, ProcessOutcome, ProcessSpec, StopReason, Stream};
 use super::record::{Record, Slot};
 use crate::engine::{
     EmptyWorkspace, Phase, Plan, RunEvent, RunInputs, RunObserver, StepLimit, Work, plan_commands,
@@ -317,6 +317,10 @@ impl CommandExecutor for Attended {
 
     async fn rollback(&self, session: &Session, snapshot: &SnapshotId) -> Result<()> {
         self.executor.rollback(session, snapshot).await
+    }
+
+    async fn end_left(&self, session: &Session, name: &str) -> Result<Vec<LeftProcess>> {
+        self.executor.end_left(session, name).await
     }
 
     /// Never fails: a fault ends the run by its record, and the engine still runs the cleanup commands.

@@ -1,5 +1,6 @@
 //! Runs processes of this machine as if it were a VM.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use rustix::process::{Pid, Signal, kill_process_group};
 use terraphim_github_runner::engine::Layout;
 use terraphim_github_runner::{
-    Capabilities, CommandExecutor, CommandResult, Exit, GitHubRunnerError, Mount, OutputSink, ProcessOutcome,
-    ProcessSpec, Result, ReturnedFile, Session, StopReason, Stream, VmProvider,
+    Capabilities, CommandExecutor, CommandResult, Exit, GitHubRunnerError, LeftProcess, Mount, OutputSink,
+    ProcessOutcome, ProcessSpec, Result, ReturnedFile, Session, StopReason, Stream, VmProvider,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
@@ -38,13 +39,16 @@ pub(crate) struct HostExecutor {
     /// The process that is started when this many were started before is lost with its VM.
     pub(crate) lose: Option<usize>,
     started: AtomicUsize,
+    /// What processes left running, by the name it is kept under.
+    left: Mutex<HashMap<String, Vec<Group>>>,
 }
 
 impl HostExecutor {
     pub(crate) fn new(root: &Path) -> HostExecutor {
         let capabilities = Capabilities { files: true, views: true, streaming: true, snapshots: false };
         LISTENING.call_once(listen);
-        HostExecutor { root: root.to_owned(), capabilities, lose: None, started: AtomicUsize::new(0) }
+        let (started, left) = (AtomicUsize::new(0), Mutex::default());
+        HostExecutor { root: root.to_owned(), capabilities, lose: None, started, left }
     }
 
     pub(crate) fn without_views(mut self) -> HostExecutor {
@@ -80,7 +84,7 @@ impl HostExecutor {
     fn command(&self, session: &Session, spec: &ProcessSpec) -> Command {
         let map = |text: &str| self.map(session, spec.view.as_deref(), text);
         for file in &spec.write_files {
-            write(Path::new(&map(&file.path)), &file.content);
+            write(Path::new(&map(&file.path)), &map(&file.content));
         }
         let env: Vec<(&String, String)> = spec.env.iter().map(|(name, value)| (name, map(value))).collect();
         let program = map(&spec.argv[0]);
@@ -146,6 +150,9 @@ impl CommandExecutor for HostExecutor {
         };
         let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())).unwrap());
         let (exit, stopped) = follow(&mut child, &group, spec, output, cancel).await?;
+        if let (Some(name), None) = (&spec.keep_left, stopped) {
+            self.left.lock().unwrap().entry(name.clone()).or_default().push(group);
+        }
         let files = spec.return_files.iter().map(|path| ReturnedFile {
             path: path.clone(),
             content: std::fs::read(self.map(session, spec.view.as_deref(), path)).ok().map(Bytes::from),
@@ -181,6 +188,12 @@ impl CommandExecutor for HostExecutor {
         Ok(())
     }
 
+    /// Says nothing about what that was.
+    async fn end_left(&self, _: &Session, name: &str) -> Result<Vec<LeftProcess>> {
+        self.left.lock().unwrap().remove(name);
+        Ok(Vec::new())
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
@@ -196,6 +209,7 @@ fn outcome(
 }
 
 /// A process group that is killed when nobody follows it any more.
+#[derive(Debug)]
 struct Group(Pid);
 
 impl Group {
@@ -222,7 +236,9 @@ async fn follow(
     let mut exit = None;
     let deadline = tokio::time::sleep(spec.timeout);
     let ladder = tokio::time::sleep(Duration::ZERO);
-    tokio::pin!(deadline, ladder);
+    // GitHub's runner waits so long for the outputs of a process that has ended.
+    let last_words = tokio::time::sleep(Duration::from_secs(5));
+    tokio::pin!(deadline, ladder, last_words);
     let mut rung = 0;
     loop {
         tokio::select! {
@@ -243,8 +259,16 @@ async fn follow(
             bytes = stderr.next(), if stderr.is_open() => output.write(Stream::Stderr, bytes).await?,
             status = child.wait(), if exit.is_none() => {
                 exit = Some(exit_of(status.unwrap()));
-                // What it left behind would hold its output open.
-                group.signal(Signal::KILL);
+                last_words.as_mut().reset(tokio::time::Instant::now() + Duration::from_secs(5));
+                if spec.keep_left.is_none() {
+                    // What it left behind would hold its output open.
+                    group.signal(Signal::KILL);
+                }
+            }
+            () = &mut last_words,
+                if exit.is_some() && spec.keep_left.is_some() && (stdout.is_open() || stderr.is_open()) =>
+            {
+                break;
             }
             else => break,
         }

@@ -24,7 +24,7 @@ use super::{
 use crate::protocol::{
     GENERATION, call,
     handshake::{HELLO, READY, Scanner, message},
-    message::{AgentInfo, Configure, ExecRequest, Forward, ForwardAccepted, Shutdown, View},
+    message::{AgentInfo, Configure, Ended, ExecRequest, Forward, ForwardAccepted, Shutdown, View},
 };
 
 /// What one stream may have under way: bulk output is limited by the guest, not by waiting for us.
@@ -147,6 +147,16 @@ impl AgentClient {
     pub async fn remove_view(&self, name: &str) -> Result<(), AgentError> {
         let path = format!("{}/{name}", call::VIEWS);
         self.short("remove view", Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Kills what executions have left running under a name, see [`ExecRequest::keep_left`].
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub async fn end_left(&self, name: &str) -> Result<Ended, AgentError> {
+        let path = format!("{}/{name}", call::LEFT);
+        let body = self.short("end processes", Method::DELETE, &path, None).await?;
+        parse("end processes", &body)
     }
 
     /// Ends the guest; its processes get `grace` between `SIGTERM` and `SIGKILL`. An answer may never come.

@@ -17,8 +17,8 @@ use crate::{
     Exec, Paths, VmError, VmId,
     fault::{self, Point},
     protocol::{
-        call,
-        message::{AgentInfo, ExecRequest, ForwardListening, TerminalSize, View},
+        call::{self, FilesQuery},
+        message::{AgentInfo, Ended, ExecRequest, ForwardListening, TerminalSize, View},
     },
     supervisor::{
         EXEC_ID_HEADER, ExecutionInfo, ForwardTarget, NewForward, NewSnapshot, OUTPUT_OFFSET_QUERY, Rollback,
@@ -137,6 +137,15 @@ impl VmClient {
         self.send("remove view", Method::DELETE, &path, empty()).await.map(Answer::done)
     }
 
+    /// Kills what executions have left running under a name, see [`ExecRequest::keep_left`], and says what that was.
+    ///
+    /// # Errors
+    /// The guest cannot be reached.
+    pub async fn end_left(&self, name: &str) -> Result<Ended, VmError> {
+        let path = format!("{}/{name}", call::LEFT);
+        self.json("end processes", Method::DELETE, &path, empty()).await
+    }
+
     /// Unpacks a tar stream below `directory` in the guest; every entry belongs to `owner` if one is given.
     ///
     /// # Errors
@@ -147,14 +156,22 @@ impl VmClient {
         owner: Option<&str>,
         tar: impl AsyncRead + Send + Sync + 'static,
     ) -> Result<(), VmError> {
-        let mut path = format!("{}?path={}", call::FILES, escape(directory));
-        if let Some(owner) = owner {
-            path += &format!("&owner={}", escape(owner));
-        }
+        let (path, owner) = (directory.to_owned(), owner.map(str::to_owned));
+        self.upload_to(&FilesQuery { path, owner, view: None }, tar).await
+    }
+
+    /// Unpacks a tar stream where `place` says.
+    ///
+    /// # Errors
+    /// As [`VmClient::upload`].
+    pub async fn upload_to(
+        &self,
+        place: &FilesQuery,
+        tar: impl AsyncRead + Send + Sync + 'static,
+    ) -> Result<(), VmError> {
         let stream = ReaderStream::with_capacity(tar, CHUNK).map_ok(Frame::data);
-        self.send("upload", Method::PUT, &path, BodyExt::boxed(StreamBody::new(stream)))
-            .await
-            .map(Answer::done)
+        let body = BodyExt::boxed(StreamBody::new(stream));
+        self.send("upload", Method::PUT, &place.to_uri(), body).await.map(Answer::done)
     }
 
     /// A tar stream of `path` in the guest.
@@ -162,7 +179,7 @@ impl VmClient {
     /// # Errors
     /// There is no such path. A stream that breaks in the middle ends in a read error.
     pub async fn download(&self, path: &str) -> Result<impl AsyncRead + Send + use<>, VmError> {
-        let path = format!("{}?path={}", call::FILES, escape(path));
+        let path = FilesQuery { path: path.to_owned(), ..FilesQuery::default() }.to_uri();
         let Answer { response, connection, .. } = self.send("download", Method::GET, &path, empty()).await?;
         let stream = response.into_body().into_data_stream().map_err(io::Error::other);
         Ok(Download { reader: StreamReader::new(stream), _connection: connection })
@@ -280,18 +297,6 @@ impl VmClient {
     }
 }
 
-/// Percent-encodes whatever could mean something in a URI's query.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => out.push(char::from(byte)),
-            _ => out += &format!("%{byte:02X}"),
-        }
-    }
-    out
-}
-
 struct Download<R> {
     reader: R,
     _connection: Connection,
@@ -304,13 +309,5 @@ impl<R: AsyncRead + Unpin> AsyncRead for Download<R> {
         buffer: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<io::Result<()>> {
         std::pin::Pin::new(&mut self.reader).poll_read(context, buffer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn odd_paths_survive_the_query() {
-        assert_eq!(super::escape("/a b&c=%ü\n"), "/a%20b%26c%3D%25%C3%BC%0A");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     Events, Paths, ProcessId, SshKeys, StopOptions, VmClient, VmError, VmId, VmRecord, VmSpec,
     error::IoContext as _,
     fault::{self, Point},
-    image::ImageStore,
+    image::{Digest, ImageStore, ImageUse},
     process::Role,
     reconcile::purge,
     registry::{Claim, Opened, Registry, RegistryError},
@@ -64,6 +64,24 @@ impl Host {
         Ok(ImageStore::open(&self.paths.images())?)
     }
 
+    /// Removes an image, see [`ImageStore::remove`]; without `force` only one that no VM of this host starts from.
+    ///
+    /// # Errors
+    /// There is no such image, VMs start from it
+    /// ([`ImageError::InUse`](crate::image::ImageError::InUse)), or it cannot be removed.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Digest, VmError> {
+        let images = self.images()?;
+        if force {
+            return Ok(images.remove(name)?);
+        }
+        let used = |vm: VmRecord| ImageUse {
+            vm: format!("{} ({}, {})", vm.name, vm.id, vm.effective_state()),
+            image: vm.spec.image,
+        };
+        let uses: Vec<ImageUse> = self.list()?.into_iter().map(used).collect();
+        Ok(images.remove_unless_used(name, &uses)?)
+    }
+
     /// Defines a VM.
     ///
     /// # Errors
@@ -109,13 +127,20 @@ impl Host {
         Events::open(self, after)
     }
 
-    /// Removes a VM with its disk and logs; with `force` also one that runs.
+    /// Removes a VM with its disk and logs; with `force` also one that runs. On a full disk its files go first, and make room
+    /// for the deletion of its row.
     ///
     /// # Errors
     /// There is no such VM, or it runs.
     pub async fn remove(&self, id: &VmId, force: bool) -> Result<(), VmError> {
         loop {
-            self.repair(id)?;
+            if let Err(error) = self.repair(id) {
+                if !is_full(&error) {
+                    return Err(error);
+                }
+                self.empty_ended(id)?;
+                self.repair(id)?;
+            }
             let record = self.record(id)?;
             if record.state.is_owned() {
                 if !force {
@@ -218,6 +243,11 @@ impl Host {
     pub(crate) fn write(&self) -> Result<Arc<Registry>, VmError> {
         Ok(self.registry.writer()?)
     }
+}
+
+/// Whether the registry could not be written for want of room on the disk.
+fn is_full(error: &VmError) -> bool {
+    matches!(error, VmError::Registry(error) if error.is_full())
 }
 
 fn busy(id: &VmId) -> VmError {

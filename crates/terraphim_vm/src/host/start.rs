@@ -22,6 +22,7 @@ use crate::{
     error::IoContext as _,
     fault::{self, Point},
     logs,
+    registry::EndReason,
     supervisor::{Readiness, SUBCOMMAND, SupervisorArgs, VmLock},
 };
 
@@ -53,6 +54,22 @@ impl Host {
     /// As [`Host::start`].
     pub async fn start_owned(&self, id: &VmId, owner: &ProcessId) -> Result<VmRecord, VmError> {
         self.start_for(id, Some(owner.clone())).await
+    }
+
+    /// What to tell of a call that failed while the guest of a started VM booted: that another process stopped, restarted or
+    /// removed the VM, if one did, else the error itself.
+    #[must_use]
+    pub fn boot_error(&self, started: &VmRecord, error: VmError) -> VmError {
+        let Ok(row) = self.read().and_then(|registry| Ok(registry.get(&started.id)?)) else { return error };
+        let what = match row {
+            None => "removed",
+            Some(row) if row.epoch != started.epoch => "stopped and started anew",
+            Some(row) if row.state == VmState::Stopping => "stopped",
+            Some(row) if row.end.as_ref().is_some_and(|end| end.reason == EndReason::Requested) => "stopped",
+            Some(_) => return error,
+        };
+        let message = format!("it was {what} by another process while its guest booted");
+        VmError::Start { id: started.id.clone(), message }
     }
 
     async fn start_for(&self, id: &VmId, owner: Option<ProcessId>) -> Result<VmRecord, VmError> {
@@ -173,4 +190,44 @@ fn keep(command: &mut Command, fd: i32) {
     };
     // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
     unsafe { command.pre_exec(setup) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Paths, VmSpec, registry::VmEnd, state::StateEvent};
+
+    #[test]
+    fn whoever_waits_for_the_guest_is_told_who_is_behind_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::open(Paths::new(dir.path()).unwrap()).unwrap();
+        let (registry, id) = (host.write().unwrap(), VmId::random());
+        let process = ProcessId { pid: 1, start_time: u64::MAX, boot_id: "b".into() };
+        registry.insert(&id, "vm", &VmSpec::default(), None).unwrap();
+        let start = || {
+            let claimed = registry.claim(&id, &process, None, |_| "/s".into()).unwrap();
+            let claim = claimed.unwrap().0;
+            registry.advance(&claim, StateEvent::Launched).unwrap();
+            (claim, registry.get(&id).unwrap().unwrap())
+        };
+        let told = |started: &VmRecord| host.boot_error(started, VmError::NoHome).to_string();
+        let as_it_is = VmError::NoHome.to_string();
+        let (claim, started) = start();
+        assert_eq!(told(&started), as_it_is, "nobody is behind it");
+        registry.set_ended(&claim, StateEvent::Ended, &VmEnd::of(EndReason::HypervisorDied)).unwrap();
+        assert_eq!(told(&started), as_it_is);
+
+        let (claim, started) = start();
+        let stopped =
+            format!("cannot start VM {id}: it was stopped by another process while its guest booted");
+        registry.advance(&claim, StateEvent::StopRequested).unwrap();
+        assert_eq!(told(&started), stopped);
+        registry.set_ended(&claim, StateEvent::Ended, &VmEnd::of(EndReason::Requested)).unwrap();
+        assert_eq!(told(&started), stopped);
+        let (claim, again) = start();
+        assert!(told(&started).contains("it was stopped and started anew by another process"));
+        registry.set_ended(&claim, StateEvent::Ended, &VmEnd::of(EndReason::Requested)).unwrap();
+        registry.delete(&claim).unwrap();
+        assert!(told(&again).contains("it was removed by another process"));
+    }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::{Host, LEAVE_LIMIT};
+use super::{Host, LEAVE_LIMIT, is_full};
 use crate::{
     ProcessId, Signalled, StopOptions, StopReport, StopStep, VmError, VmId, VmState,
     error::IoContext as _,
@@ -29,12 +29,16 @@ enum Asked {
 
 impl Host {
     /// Stops a VM and returns when its processes have ended. A VM that does not run is left alone; the start of one that
-    /// does not run yet is abandoned.
+    /// does not run yet is abandoned. Where the disk is too full for its end to be recorded, the first command that finds
+    /// room does that.
     ///
     /// # Errors
     /// There is no such VM, or its processes do not end.
     pub async fn stop(&self, id: &VmId, options: &StopOptions) -> Result<StopReport, VmError> {
-        self.repair(id)?;
+        if unless_full(id, self.repair(id))? == Recorded::No {
+            // Only what is seen to have ended is to be recorded as such.
+            return Ok(StopReport { step: StopStep::NotRunning });
+        }
         let record = self.record(id)?;
         let Some(supervisor) = record.supervisor.clone().filter(|_| record.state.is_owned()) else {
             return Ok(StopReport { step: StopStep::NotRunning });
@@ -44,18 +48,30 @@ impl Host {
             return self.stop_by_database(id, record.epoch, options).await;
         }
         if record.state == VmState::Starting {
-            // A supervisor takes calls once its hypervisor answers; until then it listens to the database.
-            self.write()?.request_stop(&Claim { id: id.clone(), epoch: record.epoch })?;
+            // A supervisor takes calls once its hypervisor answers; until then it listens to the database, and to signals.
+            let claim = Claim { id: id.clone(), epoch: record.epoch };
+            match self.write()?.request_stop(&claim) {
+                Err(error) if error.is_full() => {
+                    supervisor.signal(Signal::TERM).io("signal", Path::new("/proc"))?;
+                }
+                requested => requested?,
+            }
         }
         let report = self.ask_to_stop(id, &supervisor, options).await?;
         fault::at(Point::CliStopAnswered)?;
         match report {
             // It is stopped or stuck: its death takes the hypervisor with it.
             Asked::Silent => {}
-            Asked::Answered(report) if ended_within(&supervisor, LEAVE_LIMIT).await? => return Ok(report),
+            Asked::Answered(report) if ended_within(&supervisor, LEAVE_LIMIT).await? => {
+                if !self.has_ended(id, record.epoch) {
+                    // Its supervisor could not record it.
+                    unless_full(id, self.settle(id, record.epoch).await)?;
+                }
+                return Ok(report);
+            }
             // It was leaving already, and closed the connection on its way out.
             Asked::Leaving if ended_within(&supervisor, LEAVE_LIMIT).await? => {
-                self.settle(id, record.epoch).await?;
+                unless_full(id, self.settle(id, record.epoch).await)?;
                 return Ok(StopReport { step: StopStep::NotRunning });
             }
             Asked::Answered(_) | Asked::Leaving => {}
@@ -67,7 +83,7 @@ impl Host {
                 detail: "its supervisor cannot be killed".to_owned(),
             });
         }
-        self.settle(id, record.epoch).await?;
+        unless_full(id, self.settle(id, record.epoch).await)?;
         let step = if killed == Signalled::Sent { StopStep::Kill } else { StopStep::NotRunning };
         Ok(StopReport { step })
     }
@@ -86,7 +102,7 @@ impl Host {
         if self.lock_unless_removed(id, limit).await?.is_none() {
             return Ok(StopReport { step: StopStep::NotRunning });
         }
-        self.settle(id, epoch).await?;
+        unless_full(id, self.settle(id, epoch).await)?;
         Ok(StopReport { step: StopStep::NotRunning })
     }
 
@@ -132,4 +148,42 @@ async fn ended_within(process: &ProcessId, limit: Duration) -> Result<bool, VmEr
     let Some(pidfd) = process.open().io("watch", Path::new("/proc"))? else { return Ok(true) };
     let pidfd = crate::watch::watched(pidfd).io("watch", Path::new("/proc"))?;
     Ok(timeout(limit, pidfd.readable()).await.is_ok())
+}
+
+/// Whether the registry says how a VM that has ended did so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recorded {
+    Yes,
+    No,
+}
+
+/// A VM that has ended has ended, also when there is no room to record it.
+fn unless_full(id: &VmId, recorded: Result<(), VmError>) -> Result<Recorded, VmError> {
+    match recorded {
+        Err(error) if is_full(&error) => {
+            tracing::warn!(
+                "VM {id} has ended, and the disk is too full to record that: the first command that finds room does it"
+            );
+            Ok(Recorded::No)
+        }
+        recorded => recorded.map(|()| Recorded::Yes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::RegistryError;
+
+    #[test]
+    fn a_full_disk_does_not_make_a_stop_fail() {
+        let id = VmId::random();
+        let failed = |code| {
+            let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            Err(VmError::Registry(RegistryError::Database { path: "vms.db".into(), source }))
+        };
+        assert_eq!(unless_full(&id, Ok(())).unwrap(), Recorded::Yes);
+        assert_eq!(unless_full(&id, failed(rusqlite::ffi::SQLITE_FULL)).unwrap(), Recorded::No);
+        unless_full(&id, failed(rusqlite::ffi::SQLITE_CORRUPT)).unwrap_err();
+    }
 }

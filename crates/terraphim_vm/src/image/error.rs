@@ -24,6 +24,14 @@ pub enum ImageError {
         /// How many images match.
         count: usize,
     },
+    /// VMs start from the image that was to be removed.
+    #[error("image `{image}` is in use: {} would not start again; remove them first (`tci vm rm`)", vms.join(", "))]
+    InUse {
+        /// What was to be removed, as it was named.
+        image: String,
+        /// The VMs, for people.
+        vms: Vec<String>,
+    },
     /// An image's files are not what its manifest says.
     #[error("image {digest} is damaged: {damage}; remove it with `tci image rm` and build it again")]
     Damaged {

@@ -37,4 +37,4 @@ pub use manifest::{Content, FileContent, Kernel, Manifest, PackageVersion, Rootf
 pub use progress::{Progress, Silent};
 pub use recipe::{Base, ContainerEngine, KernelRecipe, Recipe, RecipeError};
 pub use scratch::{create_overlay, scratch_base};
-pub use store::{ImageStore, Listed};
+pub use store::{ImageStore, ImageUse, Listed};

@@ -38,6 +38,23 @@ pub struct Listed {
     pub image: Result<Image, ImageError>,
 }
 
+/// Who starts from an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The VM, for people.
+    pub vm: String,
+    /// What its definition calls the image: a name, or the start of a digest.
+    pub image: String,
+}
+
+/// What goes with a name or digest that is removed.
+struct Removal {
+    digest: Digest,
+    names: Vec<String>,
+    /// Whether no other name means the image.
+    takes_image: bool,
+}
+
 impl ImageStore {
     /// Opens the store in `directory`, making it when it is not there. Downloads are kept in its subdirectory `cache`.
     ///
@@ -144,22 +161,44 @@ impl ImageStore {
     /// # Errors
     /// There is no such image, or it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<Digest, ImageError> {
+        self.remove_unless_used(name, &[])
+    }
+
+    /// As [`ImageStore::remove`], unless one of `uses` could not start any more.
+    ///
+    /// # Errors
+    /// As [`ImageStore::remove`], and [`ImageError::InUse`]; nothing is removed then.
+    pub fn remove_unless_used(&self, name: &str, uses: &[ImageUse]) -> Result<Digest, ImageError> {
         let _lock = self.lock(&Silent)?;
+        let removal = self.removal(name)?;
+        let users = uses.iter().filter(|one| self.would_lose(&removal, &one.image));
+        let vms: Vec<String> = users.map(|one| one.vm.clone()).collect();
+        if !vms.is_empty() {
+            return Err(ImageError::InUse { image: name.to_owned(), vms });
+        }
+        for name in &removal.names {
+            files::remove(&self.reference_path(name))?;
+        }
+        let directory = self.path_of(removal.digest);
+        // A name may outlive its image when somebody removed the directory by hand.
+        if removal.takes_image && directory.exists() {
+            files::remove(&directory)?;
+        }
+        Ok(removal.digest)
+    }
+
+    fn removal(&self, name: &str) -> Result<Removal, ImageError> {
         let digest = self.find(name)?;
         let by_name = self.reference(name)?.is_some();
-        for (other, named) in self.names()? {
-            if named == digest && (!by_name || other == name) {
-                files::remove(&self.reference_path(&other))?;
-            }
-        }
-        if !self.names()?.iter().any(|(_, named)| *named == digest) {
-            let directory = self.path_of(digest);
-            // A name may outlive its image when somebody removed the directory by hand.
-            if directory.exists() {
-                files::remove(&directory)?;
-            }
-        }
-        Ok(digest)
+        let of_image = self.names()?.into_iter().filter(|(_, named)| *named == digest).map(|(name, _)| name);
+        let (names, kept): (Vec<String>, Vec<String>) = of_image.partition(|other| !by_name || other == name);
+        Ok(Removal { digest, names, takes_image: kept.is_empty() })
+    }
+
+    /// Whether what is called `image` cannot be found any more after a removal.
+    fn would_lose(&self, removal: &Removal, image: &str) -> bool {
+        removal.names.iter().any(|name| name == image)
+            || (removal.takes_image && self.find(image).is_ok_and(|digest| digest == removal.digest))
     }
 
     /// Removes the images that no name means any more, what killed builds left, and RAM disks, which are quickly made again.
@@ -294,5 +333,65 @@ impl ImageStore {
 
     fn reference_path(&self, name: &str) -> PathBuf {
         self.directory.join("refs").join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with images of which only the names matter.
+    fn store(names: &[(&str, Digest)]) -> (tempfile::TempDir, ImageStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path()).unwrap();
+        for (name, digest) in names {
+            fs::create_dir_all(store.path_of(*digest)).unwrap();
+            fs::write(store.reference_path(name), format!("{digest}\n")).unwrap();
+        }
+        (dir, store)
+    }
+
+    fn used(vm: &str, image: &str) -> ImageUse {
+        ImageUse { vm: vm.to_owned(), image: image.to_owned() }
+    }
+
+    #[test]
+    fn an_image_that_vms_start_from_stays() {
+        let (digest, other) = (Digest::of(b"a"), Digest::of(b"b"));
+        let (_dir, store) = store(&[("one", digest), ("other", other)]);
+        let uses =
+            [used("web (running)", "one"), used("db (stopped)", &digest.short()), used("else", "other")];
+        let whole = digest.to_string();
+        for name in ["one", whole.as_str()] {
+            let refused = store.remove_unless_used(name, &uses).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "image `{name}` is in use: web (running), db (stopped) would not start again; remove them first \
+                     (`tci vm rm`)"
+                )
+            );
+            assert!(store.path_of(digest).exists() && store.find("one").is_ok());
+        }
+        assert_eq!(store.remove_unless_used("one", &uses[2..]).unwrap(), digest);
+        assert!(!store.path_of(digest).exists());
+        assert_eq!(store.remove("other").unwrap(), other, "whoever does not ask is not refused");
+    }
+
+    #[test]
+    fn a_name_that_another_stands_in_for_is_in_use_only_by_itself() {
+        let digest = Digest::of(b"a");
+        let (_dir, store) = store(&[("one", digest), ("two", digest)]);
+        let uses = [used("web", "two"), used("db", &digest.to_string())];
+        assert!(matches!(
+            store.remove_unless_used("two", &uses),
+            Err(ImageError::InUse { vms, .. }) if vms == ["web"]
+        ));
+        store.remove_unless_used("one", &uses).unwrap();
+        assert!(store.path_of(digest).exists());
+        assert!(matches!(
+            store.remove_unless_used("two", &uses),
+            Err(ImageError::InUse { vms, .. }) if vms == ["web", "db"]
+        ));
     }
 }

@@ -16,7 +16,7 @@ impl Registry {
     /// # Errors
     /// The database cannot be read, or an event is damaged.
     pub fn events(&self, after: i64, limit: u32) -> Result<Vec<VmEvent>, RegistryError> {
-        let sql = "SELECT seq, vm_id, name, events.state, events.epoch, at_ms, events.end FROM events
+        let sql = "SELECT seq, vm_id, coalesce(events.name, vms.name), events.state, events.epoch, at_ms, events.end FROM events
                    LEFT JOIN vms ON vms.id = vm_id WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let rows = self.read(|connection| {
             let mut statement = connection.prepare(sql)?;
@@ -56,8 +56,8 @@ impl Registry {
 
 /// Copies the row's present state to the history.
 pub(super) fn log_event(connection: &Connection, id: &VmId, now: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO events (vm_id, at_ms, epoch, state, end)
-               SELECT id, ?2, epoch, state, end FROM vms WHERE id = ?1";
+    let sql = "INSERT INTO events (vm_id, at_ms, epoch, state, end, name)
+               SELECT id, ?2, epoch, state, end, name FROM vms WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id.as_str(), now])?;
     prune_events(connection)
 }

@@ -77,6 +77,12 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Whether the change was not made for want of room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        let is_full = |source: &rusqlite::Error| source.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        matches!(self, RegistryError::Database { source, .. } if is_full(source))
+    }
+
     /// Whether it is a damaged row of this id, or of an id that starts so.
     pub(crate) fn is_about(&self, wanted: &str) -> bool {
         matches!(self, RegistryError::Row { id, .. } if !wanted.is_empty() && id.starts_with(wanted))
@@ -87,7 +93,7 @@ impl RegistryError {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One entry per version of the schema; those that have been released are never changed.
-const MIGRATIONS: &[&str] = &[VMS_AND_EVENTS, REMOVALS];
+const MIGRATIONS: &[&str] = &[VMS_AND_EVENTS, REMOVALS, NAMES];
 
 const VMS_AND_EVENTS: &str = "
     CREATE TABLE vms (
@@ -126,6 +132,17 @@ const REMOVALS: &str = "
         INSERT OR IGNORE INTO removed (vm_id) VALUES (old.id);
         INSERT INTO events (vm_id, at_ms, epoch, state) VALUES (
             old.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), old.epoch, 'removed');
+    END;
+";
+
+/// Every event says whom it is about: after a removal nothing else does.
+const NAMES: &str = "
+    ALTER TABLE events ADD COLUMN name TEXT;
+    DROP TRIGGER vm_removed;
+    CREATE TRIGGER vm_removed AFTER DELETE ON vms BEGIN
+        INSERT OR IGNORE INTO removed (vm_id) VALUES (old.id);
+        INSERT INTO events (vm_id, at_ms, epoch, state, name) VALUES (
+            old.id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), old.epoch, 'removed', old.name);
     END;
 ";
 
@@ -359,11 +376,13 @@ mod tests {
         connection.execute("DELETE FROM vms", []).unwrap();
         let note: String = connection.query_row("SELECT vm_id FROM removed", [], |row| row.get(0)).unwrap();
         assert_eq!(note, "0123456789ab");
-        let (state, at_ms): (String, i64) = connection
-            .query_row("SELECT state, at_ms FROM events", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        let (state, name, at_ms): (String, String, i64) = connection
+            .query_row("SELECT state, name, at_ms FROM events", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
             .unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-        assert_eq!(state, "removed");
+        assert_eq!((state.as_str(), name.as_str()), ("removed", "old"));
         assert!(i64::try_from(now).unwrap().abs_diff(at_ms) < 60_000, "{at_ms}");
     }
 }

@@ -207,3 +207,29 @@ fn lost_rows_are_written_together_and_who_came_after_is_left_alone() {
     assert_eq!((row(&claims[2]).state, row(&claims[2]).end), (VmState::Stopped, Some(end)));
     assert_eq!((row(&again).state, row(&again).epoch), (VmState::Starting, again.epoch));
 }
+
+#[test]
+fn events_of_a_removed_vm_have_its_name() {
+    let (_dir, registry) = open();
+    let id = VmId::random();
+    registry.insert(&id, "one", &VmSpec::default(), None).unwrap();
+    registry.delete(&Claim { id, epoch: 0 }).unwrap();
+    registry.insert(&VmId::random(), "two", &VmSpec::default(), None).unwrap();
+    let told = registry.events(0, 10).unwrap();
+    let told: Vec<_> = told.iter().map(|event| (event.name.as_deref(), event.state.as_str())).collect();
+    assert_eq!(told, [(Some("one"), "created"), (Some("one"), "removed"), (Some("two"), "created")]);
+}
+
+#[test]
+fn a_full_disk_is_told_apart() {
+    let (_dir, registry) = open();
+    registry.insert(&VmId::random(), "one", &VmSpec::default(), None).unwrap();
+    // SQLite says the same as on a full disk.
+    let pages = "PRAGMA max_page_count = 1";
+    registry.lock().as_ref().unwrap().query_row(pages, [], |row| row.get::<_, i64>(0)).unwrap();
+    let long = "x".repeat(1 << 20);
+    let full = registry.insert(&VmId::random(), &long, &VmSpec::default(), None).unwrap_err();
+    assert!(full.is_full(), "{full}");
+    let taken = registry.insert(&VmId::random(), "one", &VmSpec::default(), None).unwrap_err();
+    assert!(!taken.is_full(), "{taken}");
+}

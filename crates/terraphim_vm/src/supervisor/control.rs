@@ -166,8 +166,11 @@ async fn answer(control: &Arc<Control>, request: Request<Incoming>) -> Response<
     route(control, request).await.unwrap_or_else(|failure| {
         let (status, message) = match failure {
             Failure::Status(status, message) => (status, message),
-            Failure::Vm(error @ VmError::Agent(AgentError::Refused { status: 400, .. })) => {
-                (StatusCode::BAD_REQUEST, error.to_string())
+            // What the caller did wrong stays the caller's.
+            Failure::Vm(error @ VmError::Agent(AgentError::Refused { status, .. }))
+                if matches!(status, 400 | 404 | 413 | 422) =>
+            {
+                (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), error.to_string())
             }
             Failure::Vm(error @ VmError::NoSnapshot(_)) => (StatusCode::NOT_FOUND, error.to_string()),
             Failure::Vm(VmError::Refused { status, message }) => {
@@ -208,6 +211,9 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Res
         (&Method::DELETE, ["v1", "views", name]) => {
             control.agent().await?.remove_view(name).await?;
             Ok(Response::new(empty()))
+        }
+        (&Method::DELETE, ["v1", "left", name]) => {
+            Ok(json_response(&control.agent().await?.end_left(name).await?))
         }
         (&Method::POST, ["v1", "forwards"]) => control.forward(read_json(request).await?).await,
         (&Method::PUT, ["v1", "files"]) => control.upload(request).await,

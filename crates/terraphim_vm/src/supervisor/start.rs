@@ -29,7 +29,7 @@ use crate::{
     error::IoContext as _,
     fault::{self, Point},
     image::ImageStore,
-    reconcile::remove_files,
+    reconcile::{is_emptied, remove_files},
     registry::{Claim, EndReason, Registry, RegistryError, VmEnd, VmRecord},
     state::StateEvent,
     watch::{LATER_LOOKS, Watch},
@@ -93,6 +93,10 @@ pub(super) async fn start(
         return Ok(None);
     };
     fault::at(Point::StartLocked)?;
+    if is_emptied(&args.paths, &args.id) {
+        lifeline.send(&Readiness::NoSuchVm);
+        return Ok(None);
+    }
     let registry = Arc::new(Registry::read_write(&args.paths.registry())?);
     let me = ProcessId::current().io("read", Path::new("/proc/self/stat"))?;
     let mut signals = Signals::watch()?;

@@ -2,5 +2,6 @@
 
 pub(crate) mod configure;
 pub(crate) mod info;
+pub(crate) mod left;
 pub(crate) mod shutdown;
 pub(crate) mod views;

@@ -124,6 +124,8 @@ impl Input {
             match frame {
                 Ok(Some(Frame::Stdin(bytes))) => stdin.queue.push_back((bytes, 0)),
                 Ok(Some(Frame::StdinEnd)) => stdin.end(),
+                // Whoever takes this one wants an end, of everything.
+                Ok(Some(Frame::Signal(Signal::KILL))) => tree.kill(),
                 Ok(Some(Frame::Signal(signal))) => tree.signal(signal),
                 Ok(Some(Frame::Resize(size))) => {
                     if let Some(terminal) = terminal {

@@ -26,7 +26,7 @@ use terraphim_vm_protocol::{
     frame::Tag,
     message::{ExecExited, ExecFailed, ExecFailure, ExecRequest, ExecStarted, ExitStatus},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     agent::Agent,
@@ -48,6 +48,9 @@ fn failed(reason: ExecFailure, message: impl Into<String>) -> ExecFailed {
 const STARTED_WAITS: Duration = Duration::from_millis(50);
 /// The same for one that somebody may write to as soon as it is known.
 const STARTED_WAITS_FOR_INPUT: Duration = Duration::from_millis(5);
+/// How long what a process left running may still say something, once the process has ended: GitHub's runner waits as long for
+/// the end of the outputs (`ProcessInvoker` in actions/runner).
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the head of the answer waits for the process. A start that takes longer is waiting for a disk.
 const HEAD_WAITS: Duration = Duration::from_secs(1);
 
@@ -63,7 +66,7 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
         Ok(view) => view,
         Err(failure) => return reply.finish(Tag::Failed, &failure).await,
     };
-    let return_files = request.return_files.clone();
+    let (return_files, keep_left) = (request.return_files.clone(), request.keep_left.clone());
     let patience = match request.stdin || request.terminal.is_some() {
         true => STARTED_WAITS_FOR_INPUT,
         false => STARTED_WAITS,
@@ -74,7 +77,7 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
     };
     let wanted =
         Wanted { paths: return_files, user: process.user.clone(), view, blank: process.blank.take() };
-    let (exited, remains) = run(process, &mut input, &mut reply, patience).await;
+    let (exited, remains) = run(process, &mut input, &mut reply, (patience, keep_left.is_some())).await;
     match exited {
         Ok(exited) => finish(&agent, reply, wanted, exited).await,
         Err(Gone) if input.is_malformed() => reply.abort(Reason::PROTOCOL_ERROR),
@@ -82,7 +85,12 @@ pub(crate) async fn exec(agent: Rc<Agent>, body: RecvStream, respond: SendRespon
     }
     // The connection's own task writes the answer; only after that there is time for the rest.
     tokio::task::yield_now().await;
-    remains.put_away(agent.groups.as_deref());
+    if let Some((tree, outputs)) = remains.put_away(agent.groups.as_deref()) {
+        for output in outputs {
+            tokio::task::spawn_local(output::drain(output));
+        }
+        agent.left.keep(keep_left.unwrap_or_default(), tree);
+    }
 }
 
 fn find_view(agent: &Agent, request: &ExecRequest) -> Result<Option<Namespace>, ExecFailed> {
@@ -116,25 +124,37 @@ async fn start(
     spawned.map_err(|refusal| failed(ExecFailure::Resources, refusal.message))?
 }
 
-/// From `Started` until the process and everything it started has ended and all output is sent.
+/// Whether a process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It runs.
+    NotYet,
+    /// It has, and nothing is left of it: what it said is all there is.
+    All,
+    /// It has, and something goes on that may say more; nobody listens after this moment.
+    LeftSome(Instant),
+}
+
+/// From `Started` until the process and everything it started has ended, or is to go on without it, and all output is sent.
 async fn run(
     mut process: Process,
     input: &mut Input,
     reply: &mut Reply,
-    patience: Duration,
+    (patience, keeps): (Duration, bool),
 ) -> (Result<ExecExited, Gone>, Remains) {
     let tree = process.tree.clone();
     reply.hold_json(Tag::Started, &ExecStarted { pid: process.pid, spawn_us: process.spawn_us });
-    let (ended_sender, ended) = watch::channel(false);
+    let (ended_sender, ended) = watch::channel(End::NotYet);
     let sources = std::mem::take(&mut process.outputs);
     let mut outputs = Vec::new();
     let mut stdin = process.stdin.take();
     let terminal = process.terminal.take();
 
     let wait = async {
-        let exited = process.wait().await;
-        ended_sender.send_replace(true);
-        exited
+        let (exited, remains) = process.wait(keeps).await;
+        let left_some = remains.goes_on.then(|| End::LeftSome(Instant::now() + LAST_WORDS));
+        ended_sender.send_replace(left_some.unwrap_or(End::All));
+        (exited, remains)
     };
     let pump = async {
         let pumped = output::pump(sources, &mut outputs, reply, (ended, patience)).await;

@@ -12,9 +12,10 @@ use terraphim_vm_protocol::frame::{self, Tag};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch::Receiver,
+    time::Instant,
 };
 
-use super::reply::Reply;
+use super::{End, reply::Reply};
 use crate::{body::Gone, watch::watch};
 
 /// One read, and so one frame, at most: with its header a quarter of a MiB, the largest HTTP/2 frame in use.
@@ -35,13 +36,13 @@ pub(super) struct Output {
     is_large: bool,
 }
 
-/// Sends what the sources hold until the tree has `ended` and they are empty. When the host leaves, stops early. They are
+/// Sends what the sources hold until the tree has `ended` and they are empty, or what goes on has had its time. When the host leaves, stops early. They are
 /// left in `open`: closing them can wait. What is held of the answer is sent when nothing was said for `patience`.
 pub(super) async fn pump(
     sources: Vec<(Tag, OwnedFd)>,
     open: &mut Vec<Output>,
     reply: &mut Reply,
-    (mut ended, patience): (Receiver<bool>, Duration),
+    (mut ended, patience): (Receiver<End>, Duration),
 ) -> Result<(), Gone> {
     for (tag, file) in sources {
         // Fails only when the kernel is out of memory for watching descriptors: nothing can be read then.
@@ -53,7 +54,12 @@ pub(super) async fn pump(
     tokio::pin!(patience);
     loop {
         // Read before the outputs are: what is written after the end cannot be of this tree.
-        let is_last = *ended.borrow_and_update();
+        let end = *ended.borrow_and_update();
+        let is_last = match end {
+            End::NotYet => false,
+            End::All => true,
+            End::LeftSome(until) => Instant::now() >= until || open.iter().all(|output| !output.is_open),
+        };
         let mut found = false;
         for output in open.iter_mut() {
             if let Some(chunk) = output.read(&mut buffer) {
@@ -72,8 +78,32 @@ pub(super) async fn pump(
             () = readable(first) => {}
             () = readable(second) => {}
             _ = ended.changed() => {}
+            () = over(end) => {}
             () = &mut patience, if reply.held() > 0 => drop(reply.writer().await?),
             () = reply.cancelled() => return Err(Gone),
+        }
+    }
+}
+
+/// Returns when nobody listens any more to what goes on.
+async fn over(end: End) {
+    match end {
+        End::LeftSome(until) => tokio::time::sleep_until(until).await,
+        End::NotYet | End::All => std::future::pending().await,
+    }
+}
+
+/// Reads what nobody wants to know until its end, so that who says it is neither stopped nor ended for it; no faster than six
+/// megabytes a second.
+pub(super) async fn drain(output: Output) {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut buffer = vec![0; FIRST_PIPE_SIZE];
+    loop {
+        match rustix::io::read(output.file.as_fd(), &mut buffer[..]) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => readable(Some(&output)).await,
+            Ok(0) | Err(_) => return,
+            Ok(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

@@ -191,19 +191,22 @@ pub(super) struct Remains {
     pub(super) outputs: Vec<Output>,
     claim: Claim,
     tree: Arc<Tree>,
+    /// The rest of the tree is to live on.
+    pub(super) goes_on: bool,
 }
 
 impl Process {
-    /// Waits for the end of the process and ends everything it left behind.
-    pub(super) async fn wait(self) -> (io::Result<ExecExited>, Remains) {
+    /// Waits for the end of the process, and ends everything it left behind unless that is to be kept.
+    pub(super) async fn wait(self, keeps: bool) -> (io::Result<ExecExited>, Remains) {
         let Process { pidfd, started, claim, tree, .. } = self;
-        let mut remains = Remains { pidfd: None, outputs: Vec::new(), claim, tree };
+        let mut remains = Remains { pidfd: None, outputs: Vec::new(), claim, tree, goes_on: false };
         let exited = async {
             let pidfd = remains.pidfd.insert(watch(pidfd, Interest::READABLE)?);
             let _ = pidfd.readable().await?;
             let duration_us = micros(started);
             // The zombie keeps its pid taken, so the group and session that are killed now are its own.
-            let orphans_killed = remains.tree.end().await;
+            remains.goes_on = keeps && remains.tree.may_go_on();
+            let orphans_killed = if remains.goes_on { 0 } else { remains.tree.end().await };
             remains.tree.forget_pid();
             // Left as it is: reaping it can wait until the host has its answer.
             let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -217,17 +220,22 @@ impl Process {
 }
 
 impl Remains {
-    /// Reaps the zombie, closes what is open, and keeps the group for the next execution.
-    pub(super) fn put_away(self, groups: Option<&Groups>) {
+    /// Reaps the zombie, closes what is open, and keeps the group for the next execution. What goes on is returned, with
+    /// where it writes.
+    pub(super) fn put_away(self, groups: Option<&Groups>) -> Option<(Arc<Tree>, Vec<Output>)> {
         self.tree.forget_pid();
         if let Some(pidfd) = &self.pidfd {
             // It has ended, so this does not wait.
             let _ = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
         }
         drop(self.claim);
+        if self.goes_on {
+            return Some((self.tree, self.outputs));
+        }
         if let (Some(groups), Some(tree)) = (groups, Arc::into_inner(self.tree)) {
             tree.give_back(groups);
         }
+        None
     }
 }
 
@@ -251,7 +259,6 @@ fn explain(plan: &Plan, failure: Failure) -> ExecFailed {
             failed(ExecFailure::NotFound, format!("{message} (it, or the interpreter it names)"))
         }
         libc::ENOMEM | libc::EAGAIN | libc::ENFILE => failed(ExecFailure::Resources, message),
-        libc::E2BIG => failed(ExecFailure::BadRequest, message),
         _ => failed(ExecFailure::NotExecutable, message),
     }
 }

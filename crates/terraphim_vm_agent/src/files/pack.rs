@@ -70,6 +70,9 @@ fn pack_content(
     Ok(())
 }
 
+/// The most that is read of a file that says it is empty.
+const UNKNOWN_LENGTH_MAX: u64 = 1 << 20;
+
 fn pack_one(
     builder: &mut Builder<impl Write>,
     links: &mut Links,
@@ -101,6 +104,13 @@ fn pack_one(
         return builder.append_data(&mut header, name, io::empty());
     }
     let file = open_file(path)?;
+    if metadata.len() == 0 {
+        // The kernel's own files (/proc, /sys) have no length but what can be read.
+        let mut content = Vec::new();
+        file.take(UNKNOWN_LENGTH_MAX).read_to_end(&mut content)?;
+        header.set_size(content.len() as u64);
+        return builder.append_data(&mut header, name, content.as_slice());
+    }
     header.set_size(metadata.len());
     builder.append_data(&mut header, name, Exactly { file, left: metadata.len() })
 }

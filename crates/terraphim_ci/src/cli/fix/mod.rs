@@ -28,6 +28,7 @@ use super::{Global, llm, run::request::Request, small_runtime};
 use crate::{
     exit::Exit,
     failure::{Context as _, Failure},
+    input,
     output::{self, one_line},
 };
 
@@ -245,7 +246,7 @@ fn log_of(path: &Path, step: &StepRecord) -> Result<String, Failure> {
 /// Changes the file if it is as it was when it ran, all of it or nothing.
 fn apply(path: &Path, old: &str, new: &str) -> Result<(), Failure> {
     let failed = |operation, error| Failure::io(operation, path, error).ending(Exit::Usage);
-    let now = fs::read_to_string(path).map_err(|error| failed("read", error))?;
+    let now = input::read_text(path, input::MOST_DATA).map_err(|error| failed("read", error))?;
     if now != old {
         return Err(Failure::usage(format!("{} is not as it was when it ran", path.display()))
             .hint("run it again, or take the diff by hand"));

@@ -1,6 +1,6 @@
 //! `tci learn explain`.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fmt::Write as _, path::PathBuf};
 
 use chrono::Utc;
 use clap::Args;
@@ -17,6 +17,7 @@ use crate::{
     cli::Global,
     exit::Exit,
     failure::Failure,
+    input,
     output::{self, one_line},
 };
 
@@ -102,8 +103,8 @@ fn look(
 fn thesaurus(files: &[PathBuf]) -> Result<Thesaurus, Failure> {
     let mut thesaurus = Thesaurus::built_in();
     for path in files {
-        let text =
-            fs::read_to_string(path).map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+        let text = input::read_text(path, input::MOST_DATA)
+            .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
         thesaurus = thesaurus.with_json(path, &text).map_err(|error| Failure::caused(Exit::Usage, error))?;
     }
     Ok(thesaurus)

@@ -16,7 +16,7 @@ use terraphim_github_runner::{
 };
 
 use super::store_to_change;
-use crate::{cli::Global, exit::Exit, failure::Failure, output};
+use crate::{cli::Global, exit::Exit, failure::Failure, input, output};
 
 const FORMAT: &str = "tci-learning";
 const VERSION: u32 = 1;
@@ -122,7 +122,7 @@ pub(super) async fn import(args: &ImportArgs, global: &Global) -> Result<Exit, F
     // Everything is read before anything is changed.
     let mut facts = Vec::new();
     let mut events = Vec::new();
-    for (number, text) in (1_u64..).zip(reader.lines()) {
+    for (number, text) in (1_u64..).zip(input::lines(reader, input::MOST_DATA)) {
         let text = text.map_err(failed)?;
         let wrong = |why: String| Failure::usage(format!("{}:{number}: {why}", args.file.display()));
         let line: Line =

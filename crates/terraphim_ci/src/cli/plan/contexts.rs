@@ -9,6 +9,8 @@ use terraphim_actions::{
     workflow::Workflow,
 };
 
+use crate::cli::run::reference;
+
 /// `github` as far as the payload tells, and `inputs`.
 pub(super) fn contexts(
     workflow: &Workflow,
@@ -45,7 +47,7 @@ fn github(workflow: &Workflow, path: &str, event: &Event, payload: &Value) -> Ob
     github.insert("workflow", workflow.name.as_ref().map_or(path, |name| name.value.as_str()));
     let repository = text("/repository/full_name");
     let owner = repository.as_deref().and_then(|name| name.split('/').next()).map(str::to_owned);
-    let git_ref = git_ref(&event.name, payload);
+    let git_ref = reference(&event.name, payload, None);
     for (name, value) in [
         ("repository_owner", owner),
         ("repository", repository),
@@ -64,27 +66,6 @@ fn github(workflow: &Workflow, path: &str, event: &Event, payload: &Value) -> Ob
         }
     }
     github
-}
-
-/// `github.ref`. Source: docs.github.com, "Events that trigger workflows", column `GITHUB_REF`.
-fn git_ref(event: &str, payload: &Value) -> Option<String> {
-    let text = |pointer: &str| payload.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let branch = |pointer: &str| text(pointer).map(|name| format!("refs/heads/{name}"));
-    match event {
-        "push" | "workflow_dispatch" => text("/ref"),
-        "pull_request" | "pull_request_review" | "pull_request_review_comment" => {
-            let number = payload.pointer("/pull_request/number").or(payload.get("number"))?;
-            Some(format!("refs/pull/{number}/merge"))
-        }
-        "pull_request_target" => branch("/pull_request/base/ref"),
-        "merge_group" => text("/merge_group/head_ref"),
-        "release" => text("/release/tag_name").map(|tag| format!("refs/tags/{tag}")),
-        // These have a reference of their own, in different forms.
-        "create" | "delete" | "deployment" | "deployment_status" | "registry_package" | "workflow_call" => {
-            None
-        }
-        _ => branch("/repository/default_branch"),
-    }
 }
 
 /// `refs/heads/a/b` is the branch `a/b`; of pull requests GitHub gives `12/merge` and calls it a branch.

@@ -74,7 +74,15 @@ pub(crate) async fn execute(
             () = interrupts.next() => return Ok(Exit::Cancelled),
         }
     }
-    let jobs = prepare(jobs, &host)?;
+    // It may make an image, which takes minutes.
+    let preparing = tokio::task::spawn_blocking({
+        let host = host.clone();
+        move || prepare(jobs, &host)
+    });
+    let jobs = tokio::select! {
+        prepared = preparing => prepared.context("the preparation of the run panicked")??,
+        () = interrupts.next() => return Ok(Exit::Cancelled),
+    };
     let mut results = Results::new(json)?;
     say_if_emulated(&host)?;
     let store = RunStore::open(host.paths().data()).await?;
@@ -270,6 +278,7 @@ fn inputs(
     };
     let mut inputs =
         RunInputs::new(request.event.clone(), request.repository.clone(), Arc::new(TreeSource(tree)));
+    inputs.run_id = request.run_id;
     inputs.event = request.payload.clone();
     inputs.git_ref.clone_from(&request.git_ref);
     inputs.sha.clone_from(&request.sha);

@@ -6,6 +6,19 @@ use terraphim_actions::workflow::{DispatchInput, Workflow};
 
 use crate::failure::Failure;
 
+/// What the command line gives, and below it what the payload of the event has.
+pub(super) fn given(
+    event: &str,
+    payload: &Value,
+    flags: &IndexMap<String, String>,
+) -> IndexMap<String, String> {
+    let of_event = payload.get("inputs").and_then(Value::as_object).filter(|_| event == "workflow_dispatch");
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let is_flag = |name: &str| flags.keys().any(|flag| flag.eq_ignore_ascii_case(name));
+    let said = of_event.into_iter().flatten().filter(|(name, value)| !value.is_null() && !is_flag(name));
+    said.map(|(name, value)| (name.clone(), text(value))).chain(flags.clone()).collect()
+}
+
 /// The context `inputs`: typed as declared, with defaults.
 pub(super) fn inputs(
     workflow: &Workflow,
@@ -81,6 +94,16 @@ mod tests {
                     dry: {type: boolean, default: true}\n      count: {type: number, required: true}\n\
                     jobs:\n  a:\n    runs-on: x\n    steps: [{run: x}]\n";
         Workflow::parse(text, "w.yml").unwrap()
+    }
+
+    #[test]
+    fn flags_come_before_the_payload() {
+        let flags = IndexMap::from([("level".to_owned(), "high".to_owned())]);
+        let payload = json!({"inputs": {"Level": "low", "count": 3, "none": null}});
+        let all = super::given("workflow_dispatch", &payload, &flags);
+        let want = [("count".to_owned(), "3".to_owned()), ("level".to_owned(), "high".to_owned())];
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), want);
+        assert!(super::given("push", &payload, &IndexMap::new()).is_empty());
     }
 
     fn given(pairs: &[(&str, &str)]) -> Result<IndexMap<String, Value>, Failure> {

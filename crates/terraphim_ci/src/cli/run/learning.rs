@@ -7,7 +7,7 @@ use terraphim_github_runner::{
     engine::{Patience, QueuedObserver, RunEvent, RunObserver},
     learning::{
         Learner, LearningObserver, RunFacts,
-        insight::{self, Lesson},
+        insight::{self, Lesson, Suggestion},
         model::LessonState,
     },
     store::{RunId, RunStore},
@@ -58,7 +58,9 @@ impl Learning {
             }
         };
         learner.set_lesson_threshold(config.learning.lesson_threshold).await;
-        let (commit, changed) = commit_and_changes(git.as_ref(), &request.sha);
+        // That of the tree: the commit of an event may be another one.
+        let head = git.as_ref().and_then(|git| git.commit("HEAD")).unwrap_or_default();
+        let (commit, changed) = commit_and_changes(git.as_ref(), &head);
         let facts = RunFacts {
             repository,
             workflow: workflow.clone(),
@@ -108,7 +110,16 @@ impl Learning {
             lessons.push(insight::anomaly_text(anomaly));
         }
         lessons.truncate(MAX_LINES);
-        let suggestions = insights.suggestions.iter().take(2).map(ToString::to_string).collect();
+        let commands = observer.commands();
+        let is_of_run = |suggestion: &&Suggestion| match &suggestion.command {
+            Some(command) => commands.contains(command),
+            None => {
+                suggestion.groups.iter().flatten().any(|command| commands.contains(command))
+                    || suggestion.to_string().contains(&self.workflow)
+            }
+        };
+        let suggestions =
+            insights.suggestions.iter().filter(is_of_run).take(2).map(ToString::to_string).collect();
         Told { lessons, suggestions }
     }
 }

@@ -5,6 +5,7 @@ mod event;
 mod execute;
 mod inputs;
 mod learning;
+mod matrix;
 mod preview;
 pub(super) mod request;
 mod result;
@@ -19,11 +20,11 @@ use clap::{Args, ValueEnum};
 use terraphim_github_runner::engine;
 
 pub(super) use actions::ActionArgs;
-pub(super) use event::payload;
+pub(super) use event::{payload, reference};
 pub(super) use execute::{Job, execute};
 pub(super) use request::{outside_git, repository_of};
 pub(super) use secrets::{SecretArgs, Secrets, ask, keep_out_of_core_files};
-pub(super) use select::{Selection, find};
+pub(super) use select::{Selection, find, with_needs};
 pub(super) use variables::read_file as read_values;
 
 use super::{Global, small_runtime, vm::SpecArgs};
@@ -45,7 +46,7 @@ pub(crate) struct RunArgs {
     /// Only this job and those it needs; may be repeated.
     #[arg(long, short, value_name = "ID")]
     job: Vec<String>,
-    /// Only the jobs of a matrix with this value; may be repeated.
+    /// Only the legs of a matrix with this value; may be repeated. Jobs without this key run as ever.
     #[arg(long, value_name = "KEY:VALUE")]
     matrix: Vec<String>,
     #[command(flatten)]
@@ -122,5 +123,8 @@ pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     }
     let secrets = args.secrets.read()?;
     let jobs = prepared.into_iter().map(|request| Job { request, rerun_of: None }).collect();
-    runtime.block_on(execute(jobs, &secrets, global, args.json.as_deref()))
+    let exit = runtime.block_on(execute(jobs, &secrets, global, args.json.as_deref()));
+    // A run that was cancelled waits for nothing that still goes on.
+    runtime.shutdown_background();
+    exit
 }

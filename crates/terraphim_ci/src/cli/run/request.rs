@@ -6,11 +6,12 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use terraphim_github_runner::{RepositoryInfo, action::ActionStore};
+use uuid::Uuid;
 
 use super::{
     ActionArgs, Isolation, RunArgs, Secrets,
     actions::directory_of,
-    inputs,
+    event, inputs, matrix,
     select::{Chosen, Selection},
     source::Source,
 };
@@ -19,12 +20,17 @@ use crate::{
     config::{Config, VmType},
     exit::Exit,
     failure::Failure,
+    output,
     workspace::{GitInfo, Repository},
 };
 
 /// One run of one workflow. Old records are read by newer programs: new fields have defaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
+    /// `github.run_id` is made of it. GitHub: "This number does not change if you re-run the workflow run"; so it is
+    /// recorded. Records that are older than it get one when they run again.
+    #[serde(default = "Uuid::now_v7")]
+    pub(crate) run_id: Uuid,
     /// The top of the working tree.
     pub(crate) root: PathBuf,
     #[serde(flatten)]
@@ -34,7 +40,9 @@ pub(crate) struct Request {
     /// Its payload.
     pub(crate) payload: Value,
     pub(crate) repository: RepositoryInfo,
+    /// Where the event happened, which need not be what the working tree has.
     pub(crate) git_ref: String,
+    /// Likewise.
     pub(crate) sha: String,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) vars: IndexMap<String, String>,
@@ -105,31 +113,38 @@ pub(super) fn prepare(
     }
     let git = selection.git.as_ref().map_or_else(|| outside_git(selection), Repository::info);
     let (env, vars, given) = (args.variables.env()?, args.variables.vars()?, args.variables.inputs()?);
-    let (matrix, secret_names) = (matrix(&args.matrix)?, args.secrets.names()?);
+    let (wanted, secret_names) = (matrix::parse(&args.matrix)?, args.secrets.names()?);
+    matrix::check(&wanted, &chosen, &args.job)?;
     let actions = args.actions.absolute()?;
     let parallel = args.parallel.map_or_else(processors, usize::from);
     chosen
         .into_iter()
         .map(|chosen| {
-            let inputs = inputs::inputs(&chosen.workflow, &chosen.event, &given)?;
             let mut payload = args.event.payload(&chosen.event, &git)?;
-            if !inputs.is_empty() && payload.get("inputs").is_none() {
+            let given = inputs::given(&chosen.event, &payload, &given);
+            let inputs = inputs::inputs(&chosen.workflow, &chosen.event, &given)?;
+            if !inputs.is_empty() {
                 payload["inputs"] = as_text(&inputs);
             }
+            let at = event::at(&chosen.event, &payload, &git, selection.git.as_ref());
+            if let Some(note) = &at.note {
+                output::note(note);
+            }
             Ok(Request {
+                run_id: Uuid::now_v7(),
                 root: selection.root.clone(),
                 source: chosen.source,
                 event: chosen.event,
                 payload,
                 repository: git.repository.clone(),
-                git_ref: git.git_ref.clone(),
-                sha: git.sha.clone(),
+                git_ref: at.git_ref,
+                sha: at.sha,
                 env: env.clone(),
                 vars: vars.clone(),
                 inputs,
                 secret_names: secret_names.clone(),
                 jobs: args.job.clone(),
-                matrix: matrix.clone(),
+                matrix: wanted.clone(),
                 isolation: args.isolation,
                 parallel,
                 vm_type: vm_type.clone(),
@@ -154,18 +169,6 @@ fn as_text(inputs: &IndexMap<String, Value>) -> Value {
         .map(|(name, value)| (name.clone(), Value::String(text(value))))
         .collect::<serde_json::Map<_, _>>()
         .into()
-}
-
-/// `--matrix KEY:VALUE`, values of one key together.
-fn matrix(pairs: &[String]) -> Result<IndexMap<String, Vec<String>>, Failure> {
-    let mut all: IndexMap<String, Vec<String>> = IndexMap::new();
-    for pair in pairs {
-        let (key, value) = pair
-            .split_once(':')
-            .ok_or_else(|| Failure::usage(format!("`--matrix {pair}`: write KEY:VALUE")))?;
-        all.entry(key.to_owned()).or_default().push(value.to_owned());
-    }
-    Ok(all)
 }
 
 /// What `tci run` calls the repository of a directory.

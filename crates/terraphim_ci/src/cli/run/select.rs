@@ -8,11 +8,11 @@ use std::{
 use terraphim_actions::{
     expr::Value,
     trigger::{self, Event},
-    workflow::Workflow,
+    workflow::{Job, Workflow},
 };
 
 use super::{event::EventArgs, request::outside_git, source::Source};
-use crate::{exit::Exit, failure::Failure, output, workspace::Repository};
+use crate::{exit::Exit, failure::Failure, input, output, workspace::Repository};
 
 /// Where GitHub looks.
 const WORKFLOWS: &str = ".github/workflows";
@@ -152,7 +152,8 @@ pub(super) fn read(
 /// `None` when the file is wrong, which is then said.
 fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<Option<Chosen>, Failure> {
     let path = file.strip_prefix(&selection.root).unwrap_or(file).to_string_lossy().into_owned();
-    let bytes = fs::read(file).map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
+    let bytes = input::read(file, input::MOST_DATA)
+        .map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(format!("{path} is no UTF-8 text, so it is no workflow file")))?;
     let source = Source::new(path, text, file);
@@ -166,6 +167,21 @@ fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<O
             Ok(None)
         }
     }
+}
+
+/// The jobs with these ids and those that they need, in the order of the file; all of them if no id is given.
+pub(in crate::cli) fn with_needs<'a>(workflow: &'a Workflow, ids: &[String]) -> Vec<&'a Job> {
+    let find = |id: &str| workflow.jobs.values().find(|job| job.id.value.eq_ignore_ascii_case(id));
+    let mut open: Vec<&Job> = ids.iter().filter_map(|id| find(id)).collect();
+    let mut kept: Vec<&str> = Vec::new();
+    while let Some(job) = open.pop() {
+        if !kept.contains(&job.id.value.as_str()) {
+            kept.push(&job.id.value);
+            open.extend(job.needs.iter().filter_map(|need| find(&need.value)));
+        }
+    }
+    let is_kept = |job: &&Job| ids.is_empty() || kept.contains(&job.id.value.as_str());
+    workflow.jobs.values().filter(is_kept).collect()
 }
 
 /// `push`, unless the workflow is for other events only.

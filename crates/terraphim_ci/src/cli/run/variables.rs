@@ -1,14 +1,11 @@
 //! `--env`, `--var`, `--input` and their files.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indexmap::IndexMap;
 
-use crate::{exit::Exit, failure::Failure};
+use crate::{exit::Exit, failure::Failure, input};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Variables and secrets")]
@@ -72,8 +69,8 @@ fn collect(flag: &str, files: &[PathBuf], pairs: &[String]) -> Result<IndexMap<S
 
 /// A file of `NAME=VALUE` lines: `#` comments, blank lines, `export` and quotes as in a shell.
 pub(in crate::cli) fn read_file(path: &Path) -> Result<IndexMap<String, String>, Failure> {
-    let text =
-        fs::read_to_string(path).map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+    let text = input::read_text(path, input::MOST_DATA)
+        .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
     parse(&text).map_err(|wrong| Failure::usage(format!("{}:{}: {}", path.display(), wrong.line, wrong.why)))
 }
 

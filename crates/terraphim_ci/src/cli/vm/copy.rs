@@ -1,10 +1,14 @@
 //! `tci vm cp`: files into and out of a VM.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
+use tar::EntryType;
 use terraphim_vm::{
-    ExecEvent, Host, VmClient,
+    ExecEvent, Host, VmClient, VmError,
     protocol::message::{ExecRequest, ExitStatus},
 };
 use tokio_util::io::SyncIoBridge;
@@ -19,7 +23,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "The destination is always a directory; it is made when it does not exist, and what is copied keeps its \
-                  name in it.\n\nExample:\n  tci vm cp ./site web:/srv\n  tci vm cp web:/var/log/syslog ."
+                  name in it. Of devices, pipes and sockets there is nothing to copy: one is refused, and in a \
+                  directory they are left out.\n\nExample:\n  tci vm cp ./site web:/srv\n  tci vm cp web:/var/log/syslog ."
 )]
 pub(super) struct CpArgs {
     /// A file or directory here, or VM:PATH.
@@ -49,7 +54,8 @@ fn in_guest(text: &str) -> Option<(&str, &str)> {
 }
 
 async fn upload(client: &VmClient, from: &Path, directory: &str, args: &CpArgs) -> Result<(), Failure> {
-    let absolute = from.canonicalize().map_err(|error| Failure::io("find", from, error))?;
+    let absolute =
+        from.canonicalize().map_err(|error| Failure::io("find", from, error).ending(Exit::Usage))?;
     let name = absolute.file_name().map(PathBuf::from);
     let mut entries = Vec::new();
     if absolute.is_dir() {
@@ -63,29 +69,91 @@ async fn upload(client: &VmClient, from: &Path, directory: &str, args: &CpArgs) 
         }
         entries.insert(0, Entry { from: absolute, to: name });
     }
-    client.upload(directory, args.owner.as_deref(), tar_stream(entries)).await?;
-    Ok(())
+    let Err(error) = client.upload(directory, args.owner.as_deref(), tar_stream(entries)).await else {
+        return Ok(());
+    };
+    let failure = refusal(error);
+    if failure.exit != Exit::Usage && is_no_directory(client, directory).await {
+        return Err(failure.ending(Exit::Usage).hint(format!("{directory} is no directory in the VM")));
+    }
+    Err(failure)
+}
+
+/// What the guest refuses because of the command line is the user's mistake, not a fault.
+fn refusal(error: VmError) -> Failure {
+    let is_usage = matches!(error, VmError::Refused { status: 400 | 404, .. });
+    let failure = Failure::from(error);
+    if is_usage { failure.ending(Exit::Usage) } else { failure }
 }
 
 async fn download(client: &VmClient, path: &str, to: &Path) -> Result<(), Failure> {
     // A directory comes as its content; it keeps its name here.
+    let is_directory = test_in_guest(client, "-d", path).await?;
+    if !is_directory && !test_in_guest(client, "-f", path).await? {
+        let what = match test_in_guest(client, "-e", path).await? {
+            true => "is neither a directory nor a regular file: there is nothing to copy",
+            false => "is not there in the VM",
+        };
+        return Err(Failure::usage(format!("{path} {what}")));
+    }
     let to = match Path::new(path).file_name() {
-        Some(name) if is_directory(client, path).await? => to.join(name),
+        Some(name) if is_directory => to.join(name),
         _ => to.to_owned(),
     };
-    std::fs::create_dir_all(&to).map_err(|error| Failure::io("create directory", &to, error))?;
-    let stream = client.download(path).await?;
+    std::fs::create_dir_all(&to).map_err(|error| {
+        let exit = if is_in_the_way(&error) { Exit::Usage } else { Exit::Infrastructure };
+        Failure::io("create directory", &to, error).ending(exit)
+    })?;
+    let stream = client.download(path).await.map_err(refusal)?;
     let reader = SyncIoBridge::new(Box::pin(stream));
-    let unpacked = tokio::task::spawn_blocking(move || {
-        let mut archive = tar::Archive::new(reader);
-        archive.set_preserve_permissions(true);
-        archive.unpack(&to)
-    });
-    unpacked.await.context("cannot unpack")?.context("cannot unpack what the VM sent")
+    let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &to));
+    let left_out = unpacked.await.context("cannot unpack")?.context("cannot unpack what the VM sent")?;
+    if left_out.is_empty() {
+        return Ok(());
+    }
+    let shown = left_out.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    Err(Failure::fault(format!("everything was copied but what is no regular file: {shown}")))
 }
 
-async fn is_directory(client: &VmClient, path: &str) -> Result<bool, Failure> {
-    let argv = ["test", "-d", path].map(str::to_owned).to_vec();
+/// Whether a file is where a directory was to be made.
+fn is_in_the_way(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory)
+}
+
+/// Unpacks an archive, and says what of it was left out: the crate `tar` makes empty files of devices and pipes.
+fn unpack(archive: impl io::Read, to: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut archive = tar::Archive::new(archive);
+    archive.set_preserve_permissions(true);
+    let to = to.canonicalize()?;
+    let (mut directories, mut left_out) = (Vec::new(), Vec::new());
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        match entry.header().entry_type() {
+            // Last, as their modes may forbid to write into them.
+            EntryType::Directory => directories.push(entry),
+            EntryType::Char | EntryType::Block | EntryType::Fifo => left_out.push(entry.path()?.into_owned()),
+            _ => {
+                entry.unpack_in(&to)?;
+            }
+        }
+    }
+    // The innermost first: unpacking one makes those around it, and may need to write into them.
+    directories.sort_by(|a, b| b.path_bytes().cmp(&a.path_bytes()));
+    for mut directory in directories {
+        directory.unpack_in(&to)?;
+    }
+    Ok(left_out)
+}
+
+/// Whether something is there in the guest that is no directory. When that cannot be found out, the failure before it counts.
+async fn is_no_directory(client: &VmClient, path: &str) -> bool {
+    matches!(test_in_guest(client, "-e", path).await, Ok(true))
+        && matches!(test_in_guest(client, "-d", path).await, Ok(false))
+}
+
+/// test(1) in the guest.
+async fn test_in_guest(client: &VmClient, flag: &str, path: &str) -> Result<bool, Failure> {
+    let argv = ["test", flag, path].map(str::to_owned).to_vec();
     let mut exec = client.exec(&ExecRequest { argv, inherit_env: true, ..ExecRequest::default() }).await?;
     while let Some(event) = exec.next().await? {
         match event {
@@ -100,7 +168,38 @@ async fn is_directory(client: &VmClient, path: &str) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_left_out_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let kinds = [
+            ("closed", EntryType::Directory),
+            ("closed/zero", EntryType::Char),
+            ("closed/file", EntryType::Regular),
+            ("pipe", EntryType::Fifo),
+        ];
+        for (name, kind) in kinds {
+            let content: &[u8] = if kind == EntryType::Regular { b"text" } else { b"" };
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(content.len() as u64);
+            header.set_mode(if kind == EntryType::Directory { 0o500 } else { 0o600 });
+            tar.append_data(&mut header, name, content).unwrap();
+        }
+        let left_out = unpack(tar.into_inner().unwrap().as_slice(), directory.path()).unwrap();
+        assert_eq!(left_out, [Path::new("closed/zero"), Path::new("pipe")]);
+        let closed = directory.path().join("closed");
+        assert_eq!(std::fs::read(closed.join("file")).unwrap(), b"text");
+        assert_eq!(std::fs::read_dir(&closed).unwrap().count(), 1);
+        let mode = std::fs::metadata(&closed).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode, directory.path().join("pipe").exists()), (0o500, false));
+        // So that it can be removed.
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
 
     #[test]
     fn a_path_in_a_guest_names_its_vm() {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use terraphim_vm::Host;
 
-use super::{manage::no_vm_type, show, spec::Draft};
+use super::{manage::vm_types, show, spec::Draft};
 use crate::{
-    config::Config,
+    config::{Config, VmType},
     exit::Exit,
     failure::{Failure, chain},
     output,
@@ -96,9 +96,13 @@ pub(super) fn create(host: &Host, args: &CreateArgs) -> Result<Exit, Failure> {
     let config = Config::load(None).map_err(|error| Failure::caused(Exit::Usage, error))?;
     let mut draft = args.draft();
     let name = draft.vm_type().unwrap_or("default").to_owned();
-    let vm_type = config.vm_type(&name).ok_or_else(|| no_vm_type(&config, &name))?;
-    check_host(host, &mut draft, vm_type.image.as_deref())?;
-    let spec = draft.finish(&vm_type).map_err(|mistakes| {
+    let vm_type = config.vm_type(&name);
+    if vm_type.is_none() {
+        let message = format!("there is no VM type `{name}`; these exist: {}", vm_types(&config));
+        draft.mistake("vm-type", &message);
+    }
+    check_host(host, &mut draft, vm_type.as_ref())?;
+    let spec = draft.finish(&vm_type.unwrap_or_default()).map_err(|mistakes| {
         Failure::usage(format!("cannot create the VM, nothing was made:\n  {}", mistakes.join("\n  ")))
     })?;
     let record = host.create(&spec)?;
@@ -111,9 +115,10 @@ pub(super) fn create(host: &Host, args: &CreateArgs) -> Result<Exit, Failure> {
 }
 
 /// What only the host knows, told with everything else. `Host::create` decides: others create VMs meanwhile.
-fn check_host(host: &Host, draft: &mut Draft, image: Option<&str>) -> Result<(), Failure> {
-    let default = terraphim_vm::VmSpec::default().image;
-    let image = draft.image().or(image).unwrap_or(&default).to_owned();
+fn check_host(host: &Host, draft: &mut Draft, vm_type: Option<&VmType>) -> Result<(), Failure> {
+    // Which image a VM type has that does not exist, nobody knows.
+    let default = vm_type.map_or_else(String::new, |vm_type| vm_type.spec().image);
+    let image = draft.image().map_or(default, str::to_owned);
     if !image.is_empty()
         && let Err(error) = host.images()?.resolve(&image)
     {

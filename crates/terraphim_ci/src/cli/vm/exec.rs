@@ -218,7 +218,8 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
             event = exec.next() => match event? {
                 Some(event) => {
                     let shown = show(event);
-                    if let (Ok(_), Some(seen)) = (&shown, &mut streams.seen) {
+                    // The last event stays to be shown: whoever attaches again learns how the command ended.
+                    if let (Ok(None), Some(seen)) = (&shown, &mut streams.seen) {
                         seen.record(exec.offset());
                     }
                     match shown {
@@ -231,7 +232,10 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
                         }
                     }
                 }
-                None => return Err(Failure::fault("the command ended without saying how")),
+                None => {
+                    let text = format!("the output ends before offset {}", exec.offset());
+                    return Err(Failure::usage(text).hint("`--from 0` shows all of it"));
+                }
             },
             piece = next_input(&mut input) => send_input(&exec, piece, &mut input).await?,
             number = signals.next() => {
@@ -307,7 +311,7 @@ async fn next_input(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> 
         Some(input) => {
             let first = input.recv().await?;
             let mut all = BytesMut::from(first);
-            // Every call opens a connection: what waits already goes with it.
+            // Every call is a message to the guest: what waits already goes with it.
             while all.len() < SEND
                 && let Ok(more) = input.try_recv()
             {
@@ -333,7 +337,8 @@ async fn send_input(
         }
     };
     match sent {
-        Err(terraphim_vm::VmError::Refused { .. }) => {
+        // If it is the supervisor that is gone, the output says so.
+        Err(terraphim_vm::VmError::Refused { .. } | terraphim_vm::VmError::Broken { .. }) => {
             *input = None;
             Ok(())
         }

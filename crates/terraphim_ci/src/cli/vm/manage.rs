@@ -68,8 +68,12 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
 
 /// There is no such type; these exist.
 pub(crate) fn no_vm_type(config: &Config, name: &str) -> Failure {
-    let known: Vec<&str> = config.vm_types.keys().map(String::as_str).collect();
-    Failure::usage(format!("there is no VM type `{name}`")).hint(format!("these exist: {}", known.join(", ")))
+    Failure::usage(format!("there is no VM type `{name}`")).hint(format!("these exist: {}", vm_types(config)))
+}
+
+/// The names of the VM types.
+pub(super) fn vm_types(config: &Config) -> String {
+    config.vm_types.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Debug, Args)]

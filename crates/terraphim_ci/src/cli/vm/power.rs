@@ -79,13 +79,15 @@ pub(super) async fn restart(host: &Host, args: &RestartArgs) -> Result<Exit, Fai
 async fn start_one(host: &Host, name: &str, wait: bool, quiet: bool) -> Result<Value, Failure> {
     let record = host.find(name)?;
     let record = host.start(&record.id).await?;
-    let client = host.client(&record.id)?;
-    let limits = client.status().await?.limits;
+    // Another process may have ended it by now.
+    let booting = |error| host.boot_error(&record, error);
+    let client = host.client(&record.id).map_err(booting)?;
+    let limits = client.status().await.map_err(booting)?.limits;
     for sentence in &limits.unenforced {
         output::warning(&format!("VM {}: {sentence}", record.name));
     }
     if wait {
-        client.wait_agent().await?;
+        client.wait_agent().await.map_err(booting)?;
         for mount in &record.spec.mounts {
             copy_in(&client, mount).await?;
         }

@@ -58,7 +58,7 @@ pub(super) struct PruneArgs {
 pub(super) async fn prune(host: &Host, args: &PruneArgs) -> Result<Exit, Failure> {
     let mut removed: Vec<Value> = Vec::new();
     for record in host.list()? {
-        let is_over = match record.state {
+        let is_over = match record.effective_state() {
             VmState::Stopped | VmState::Failed => true,
             VmState::Created => args.all,
             VmState::Starting | VmState::Running | VmState::Stopping => false,

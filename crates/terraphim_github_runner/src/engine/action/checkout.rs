@@ -80,7 +80,10 @@ impl Job {
     /// Whether it is the repository of the run at the commit of the run.
     fn is_working_tree(&self, asked: &Asked) -> bool {
         let inputs = &self.shared.inputs;
-        let names = [inputs.git_ref.as_str(), inputs.sha.as_str()];
+        let head = |key: &str| inputs.event.pointer(key).and_then(|value| value.as_str()).unwrap_or_default();
+        // The tree that a pull request is about is the one that is here.
+        let (branch, commit) = (head("/pull_request/head/ref"), head("/pull_request/head/sha"));
+        let names = [inputs.git_ref.as_str(), inputs.sha.as_str(), branch, commit];
         let short = ["refs/heads/", "refs/tags/", "refs/pull/"];
         let short = short.iter().filter_map(|prefix| inputs.git_ref.strip_prefix(prefix));
         let reference = asked.reference.as_str();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use terraphim_actions::action::{Action, Runs};
+use terraphim_actions::action::{Action, Hook, Runs};
 use terraphim_actions::workflow::{Condition, Uses};
 
 use super::remote::{find, put, wanted};
@@ -37,12 +37,16 @@ pub(in crate::engine) struct Loaded {
 impl Loaded {
     /// When what it does before all steps runs.
     pub(in crate::engine) fn pre_condition(&self) -> Condition {
-        let hook = match &self.action.runs {
+        self.pre().map_or_else(always, |hook| hook.condition.clone())
+    }
+
+    /// The program that it has for before all steps.
+    pub(super) fn pre(&self) -> Option<&Hook> {
+        match &self.action.runs {
             Runs::Node(node) => node.pre.as_ref(),
             Runs::Docker(docker) => docker.pre.as_ref(),
             Runs::Composite(_) => None,
-        };
-        hook.map_or_else(always, |hook| hook.condition.clone())
+        }
     }
 }
 

@@ -103,7 +103,11 @@ impl Job {
             Ok(inputs) => inputs,
             Err(text) => return Ok(self.failed(frame, text).await),
         };
-        let said = self.tell(frame, AnnotationLevel::Warning, inputs.warnings.iter().cloned()).await;
+        // GitHub's text. An action of the workspace is not known before its step.
+        let too_late = (matches!(planned.uses, Uses::Local(_)) && loaded.pre().is_some())
+            .then(|| format!("`pre` execution is not supported for local action from '{}'", planned.text));
+        let warnings = too_late.into_iter().chain(inputs.warnings.iter().cloned());
+        let said = self.tell(frame, AnnotationLevel::Warning, warnings).await;
         let mut end = match &loaded.action.runs {
             Runs::Node(node) => boxed(|| self.run_main(step, frame, &loaded, node, inputs)).await?,
             Runs::Composite(_) => self.run_composite(step, frame, &loaded, &inputs).await?,

@@ -99,6 +99,7 @@ fn spec(layout: &Layout) -> ProcessSpec {
         view: None,
         write_files: Vec::new(),
         return_files: Vec::new(),
+        keep_left: None,
         timeout: LIFE,
         stop: StopLadder::default(),
     }

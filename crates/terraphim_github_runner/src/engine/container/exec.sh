@@ -1,4 +1,5 @@
-# Runs a command in a container as a step: signals reach what the step started there, and nothing of it stays.
+# Runs a command in a container as a step: signals reach what the step started there. What it leaves running ends with the
+# container, or with the step if that is stopped.
 # $1 exec, or kill to end what is left of a step; $2 the container's id; $3 what marks the processes of the step; $4 the
 # file with its variables; then the arguments of the client.
 what=$1 container=$2 mark=$3 variables=$4
@@ -13,16 +14,13 @@ send() {
         return "$found"
     }
 }
-# What starts others while it is looked for is found the next time, but not for ever: killed ones may take time to go.
-end() {
+if [ "$what" = kill ]; then
+    # What starts others while it is looked for is found the next time, but not for ever: killed ones may take time to go.
     for try in 1 2 3 4 5; do send KILL || break; done
     rm -f "$variables"
-}
-if [ "$what" = kill ]; then
-    end
     exit 0
 fi
-# The client has a session of its own: it would leave at a signal, and with it the output of what it leaves behind.
+# The client has a session of its own: it would leave at a signal, and with it the output of what the signal ends.
 setsid docker "$@" &
 client=$!
 trap 'send INT' INT
@@ -33,5 +31,5 @@ while :; do
     # A signal ends `wait` too.
     kill -0 "$client" 2>/dev/null || break
 done
-end
+rm -f "$variables"
 exit "$code"

@@ -117,6 +117,7 @@ impl Job {
             view: self.view.clone(),
             write_files: call.files,
             return_files: Vec::new(),
+            keep_left: None,
             timeout: self.clock.rest() + self.shared.inputs.timing.minute,
             stop: self.shared.inputs.timing.stop,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::command::{CommandFact, Failure};
+use super::history::Observation;
 use super::job::StepPlace;
 use super::window::{Anomaly, AnomalyKind};
 use super::{Model, Prediction, key, rate};
@@ -98,17 +99,14 @@ impl Model {
         let Some(fact) = self.commands.change(&identity.canonical) else { return learned };
         let is_new = fact.runs() + fact.faults == 0;
         let is_first_success = success && fact.successes == 0;
-        let is_retry = fact
-            .history
-            .observations()
-            .next_back()
-            .is_some_and(|last| !last.success && !last.commit.is_empty() && last.commit == event.commit);
+        let observation = Observation::of(event, success);
+        let is_retry = fact.history.last_like(&observation).is_some_and(|last| !last.success);
         fact.subcommand.clone_from(&identity.subcommand);
         fact.example = example(&event.command);
         fact.last_ms = fact.last_ms.max(event.at_ms);
         fact.limit_ms = event.limit_ms;
         fact.place = place(event);
-        fact.history.add_event(event, success);
+        fact.history.add(observation);
         match event.outcome {
             CommandOutcome::Success => learned.anomalies = add_success(fact, &identity.canonical, event),
             CommandOutcome::Failure => fact.failures += 1,
@@ -158,13 +156,13 @@ impl Model {
                 // The test has a cause of its own, not that of the whole command.
                 let signature = FailureSignature { cause: crate::learning::Cause::Test, text: name.clone() };
                 let event = LearningEvent { signature: Some(signature), ..event.clone() };
-                fact.history.add_event(&event, false);
+                fact.history.add(Observation::of(&event, false));
             }
         }
         for name in &event.tests.recovered {
             if let Some(fact) = self.tests.change_known(&key(canonical, name)) {
                 fact.passes += 1;
-                fact.history.add_event(event, true);
+                fact.history.add(Observation::of(event, true));
             }
         }
     }

@@ -40,7 +40,7 @@ pub struct CommandFact {
     pub limit_ms: Option<u64>,
     /// Where it last ran.
     pub place: StepPlace,
-    /// How often it ran again on a commit and environment where it had failed.
+    /// How often it ran again, in the same step and with the same text, on a commit and environment where it had failed.
     pub retries: u64,
     /// How many of those succeeded.
     pub cured: u64,

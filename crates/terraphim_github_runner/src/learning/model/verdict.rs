@@ -13,8 +13,8 @@ const CHANCE: f64 = 0.05;
 const CHANCE_OF_SAME: f64 = 0.2;
 /// The same for what was flaky before.
 const CHANCE_OF_FLAKY: f64 = 0.01;
-/// So many changes from success to failure and back are no repairs.
-const FLIPS: usize = 4;
+/// What ran so often elsewhere since it last ran in a place runs there no more. Fewer would forget jobs that rarely run.
+const WITHOUT: usize = 11;
 
 /// What kind of failures something has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub enum StabilityClass {
     Stable,
     /// It failed, too rarely to say why.
     Unknown,
-    /// It fails and succeeds on the same commit and environment.
+    /// The same text of the same step fails and succeeds on one commit and environment.
     Flaky,
     /// It fails since a commit.
     Broken {
@@ -83,23 +83,18 @@ pub fn classify(history: &History) -> Verdict {
     if failed == 0 {
         return verdict(StabilityClass::Stable, format!("no failure in the last {n} runs"));
     }
-    if let Some((class, reason)) = broken(&all) {
+    if let Some((class, reason)) = places(&all).iter().find_map(|there| broken(there)) {
         return verdict(class, reason);
     }
     let infrastructure = failures.iter().filter(|one| one.is_infrastructure).count();
     let own = failed - infrastructure;
-    let mixed = mixed_commits(&all);
+    let mixed = mixed(&all);
     if infrastructure > own {
         let reason = format!("{infrastructure} of {failed} failures were the machine's or the network's");
         return verdict(StabilityClass::Infrastructure, reason);
     }
     if mixed > 0 {
         let reason = format!("failed and succeeded on the same commit and environment, {}", times(mixed));
-        return verdict(StabilityClass::Flaky, reason);
-    }
-    let flips = flips(&all);
-    if flips >= FLIPS && own >= 2 {
-        let reason = format!("changed between success and failure {flips} times in {n} runs");
         return verdict(StabilityClass::Flaky, reason);
     }
     let runs = if n == 1 { "its only run".to_owned() } else { format!("{n} runs") };
@@ -110,8 +105,24 @@ fn times(n: usize) -> String {
     if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }
 
-/// Whether it fails since a commit: its last outcomes are failures, more than its usual rate of failures explains, and
-/// none of these commits ever succeeded.
+/// The outcomes of each place where it still runs, first those of the place where it ended last: a leg of a matrix that
+/// fails says nothing about the others.
+fn places<'a>(all: &[&'a Observation]) -> Vec<Vec<&'a Observation>> {
+    let mut places: Vec<Vec<&'a Observation>> = Vec::new();
+    for &one in all.iter().rev() {
+        let is_over = places.iter().any(|there| there.len() >= WITHOUT);
+        match places.iter_mut().find(|there| there[0].place == one.place) {
+            Some(there) => there.push(one),
+            None if is_over => {}
+            None => places.push(vec![one]),
+        }
+    }
+    places.iter_mut().for_each(|there| there.reverse());
+    places
+}
+
+/// Whether it fails in a place since a commit: its last outcomes are failures, more than its usual rate of failures
+/// explains, and none of these commits ever succeeded.
 fn broken(all: &[&Observation]) -> Option<(StabilityClass, String)> {
     let streak = all.iter().rev().take_while(|one| !one.success && !one.is_infrastructure).count();
     if streak < 2 {
@@ -129,7 +140,7 @@ fn broken(all: &[&Observation]) -> Option<(StabilityClass, String)> {
     let usual = (real(failed_before as u64) + 0.5) / (real(before.len() as u64) + 1.0);
     let by_chance = usual.powi(i32::try_from(streak).unwrap_or(i32::MAX));
     let has_one_cause = during.iter().all(|one| one.signature == during[0].signature);
-    let threshold = match (mixed_commits(before), has_one_cause) {
+    let threshold = match (mixed(before), has_one_cause) {
         (0, true) => CHANCE_OF_SAME,
         (0, false) => CHANCE,
         _ => CHANCE_OF_FLAKY,
@@ -152,17 +163,13 @@ fn broken(all: &[&Observation]) -> Option<(StabilityClass, String)> {
     Some((StabilityClass::Broken { since: first.commit.clone(), since_ms: first.at_ms, last_good }, reason))
 }
 
-/// How many pairs of commit and environment have a success and a failure that is not the infrastructure's.
-fn mixed_commits(all: &[&Observation]) -> usize {
-    let mut seen: BTreeMap<(&str, &str), (bool, bool)> = BTreeMap::new();
-    for one in all.iter().filter(|one| !one.commit.is_empty() && !one.is_infrastructure) {
-        let (good, bad) = seen.entry((&one.commit, &one.environment)).or_default();
+/// In how many circumstances there are a success and a failure that is not the infrastructure's.
+fn mixed(all: &[&Observation]) -> usize {
+    let mut seen: BTreeMap<[&str; 4], (bool, bool)> = BTreeMap::new();
+    for one in all.iter().filter(|one| !one.is_infrastructure) {
+        let Some(circumstances) = one.circumstances() else { continue };
+        let (good, bad) = seen.entry(circumstances).or_default();
         *(if one.success { good } else { bad }) = true;
     }
     seen.values().filter(|(good, bad)| *good && *bad).count()
-}
-
-fn flips(all: &[&Observation]) -> usize {
-    let own: Vec<bool> = all.iter().filter(|one| !one.is_infrastructure).map(|one| one.success).collect();
-    own.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }

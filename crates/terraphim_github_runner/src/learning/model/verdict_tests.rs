@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
+use super::tests::event;
 use super::*;
+use crate::learning::event::{CommandOutcome, LearningEvent};
 
 /// Park and Miller's generator: enough for streams of outcomes, and the same everywhere.
 pub(super) struct Random(u64);
@@ -24,6 +26,8 @@ fn observation(commit: u32, success: bool, is_infrastructure: bool, signature: &
     Observation {
         commit: format!("c{commit}"),
         environment: "debian".to_owned(),
+        place: "build".to_owned(),
+        script: "make".to_owned(),
         success,
         is_infrastructure,
         signature: if success { String::new() } else { signature.to_owned() },
@@ -104,5 +108,79 @@ fn one_failure_is_not_enough_to_tell() {
     assert_eq!(classify(&history).class, StabilityClass::Stable);
     history.add(observation(0, true, false, ""));
     history.add(observation(1, false, false, "x"));
+    assert_eq!(classify(&history).class, StabilityClass::Unknown);
+}
+
+/// What is told of the one command of these events, and how often it was repeated where it had failed.
+fn told(events: &[LearningEvent]) -> (StabilityClass, u64) {
+    let mut model = Model::new();
+    for event in events {
+        model.apply(None, event);
+    }
+    assert_eq!(model.commands().count(), 1);
+    let (_, fact) = model.commands().next().unwrap();
+    (classify(&fact.history).class, fact.retries)
+}
+
+fn in_job(job: &str, run: u32, command: &str, success: bool) -> LearningEvent {
+    LearningEvent { job: job.to_owned(), ..event(run, command, "", success) }
+}
+
+#[test]
+fn flaky_is_what_ends_otherwise_when_the_same_runs_again() {
+    let again = |change: fn(&mut LearningEvent)| {
+        let failed = event(1, "make -j 4", "", false);
+        let mut succeeded =
+            LearningEvent { outcome: CommandOutcome::Success, signature: None, ..failed.clone() };
+        change(&mut succeeded);
+        told(&[failed, succeeded])
+    };
+    assert_eq!(again(|_| {}), (StabilityClass::Flaky, 1));
+    let others: [(&str, fn(&mut LearningEvent)); 8] = [
+        ("workflow", |event| event.workflow = "other.yml".to_owned()),
+        ("job", |event| event.job = "test".to_owned()),
+        ("leg", |event| event.job = "build.2".to_owned()),
+        ("step", |event| event.step = "In another directory".to_owned()),
+        ("number", |event| event.number = 2),
+        ("text with the same canonical form", |event| event.command = "make -j 8".to_owned()),
+        ("commit", |event| event.commit = "c2".to_owned()),
+        ("environment", |event| event.environment = "alpine".to_owned()),
+    ];
+    for (what, change) in others {
+        assert_eq!(again(change), (StabilityClass::Unknown, 0), "another {what}");
+    }
+}
+
+#[test]
+fn a_leg_that_fails_makes_nothing_flaky_and_is_broken_by_itself() {
+    let legs = |run: u32| [("test.0", true), ("test.1", run < 3), ("test.2", true)];
+    let ended = |run: u32| legs(run).map(|(leg, success)| in_job(leg, run, "cargo test", success));
+    let (class, retries) = told(&(0..6).flat_map(ended).collect::<Vec<_>>());
+    let StabilityClass::Broken { since, last_good, .. } = class else { panic!("{class:?}") };
+    assert_eq!((since.as_str(), last_good.as_deref(), retries), ("c3", Some("c2"), 0));
+}
+
+#[test]
+fn what_is_one_command_by_its_masked_numbers_only_is_not_flaky() {
+    let ended = |run: u32| [in_job("a", run, "exit 1", false), in_job("b", run, "exit 0", true)];
+    assert_eq!(told(&ended(0)), (StabilityClass::Unknown, 0));
+    let (class, retries) = told(&(0..6).flat_map(ended).collect::<Vec<_>>());
+    assert!(matches!(class, StabilityClass::Broken { .. }) && retries == 0, "{class:?} {retries}");
+}
+
+#[test]
+fn a_job_that_is_no_more_is_not_broken() {
+    let mut events: Vec<LearningEvent> = (0..4).map(|run| in_job("old", run, "make", false)).collect();
+    events.extend((4..14).map(|run| in_job("new", run, "make", true)));
+    assert!(matches!(told(&events).0, StabilityClass::Broken { .. }));
+    events.push(in_job("new", 14, "make", true));
+    assert_eq!(told(&events).0, StabilityClass::Unknown);
+}
+
+/// A baseline of an earlier version does not say where anything ran.
+#[test]
+fn of_what_ran_in_an_unknown_place_nothing_is_flaky() {
+    let old = r#"[{"c":"c1","e":"d","o":false,"s":"x","t":1},{"c":"c1","e":"d","o":true,"t":2}]"#;
+    let history: History = serde_json::from_str(old).unwrap();
     assert_eq!(classify(&history).class, StabilityClass::Unknown);
 }

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use terraphim_vm::{Mount, VmSpec, host_memory_mib};
 
 use super::tree::{self, Node, Value};
-use crate::{cli::vm::manage, config::VmType};
+use crate::{cli::vm::manage, config::VmType, input};
 
 /// Everything that files and flags have said so far.
 #[derive(Debug, Default)]
@@ -32,7 +31,7 @@ impl Draft {
     /// Takes everything that a file says.
     pub(in crate::cli::vm) fn file(&mut self, path: &Path) {
         let shown = path.display();
-        let text = match fs::read_to_string(path) {
+        let text = match input::read_text(path, input::MOST) {
             Ok(text) => text,
             Err(error) => return self.mistakes.push(format!("{shown}: cannot read it: {error}")),
         };
@@ -81,52 +80,62 @@ impl Draft {
                 self.shape.network = Some(manage::network(&text)?);
                 Ok(())
             }),
-            "labels" => self.set_labels(node),
-            "mounts" => self.set_mounts(node, base),
+            "labels" => return self.set_labels(node, place),
+            "mounts" => return self.set_mounts(node, base, place),
             "limits" => return self.set_limits(node, place),
             _ => Err(format!("there is no such key; known are {KEYS}")),
         };
         if let Err(message) = done {
-            self.mistakes.push(format!("{}: {key}: {message}", place(node.line)));
+            self.wrong(&place(node.line), key, &message);
         }
+    }
+
+    fn wrong(&mut self, place: &str, key: &str, message: &str) {
+        self.mistakes.push(format!("{place}: {key}: {message}"));
     }
 
     /// A table, or one `KEY=VALUE`. Labels add to those of earlier files.
-    fn set_labels(&mut self, node: &Node) -> Result<(), String> {
+    fn set_labels(&mut self, node: &Node, place: &dyn Fn(usize) -> String) {
         match &node.value {
             Value::Table(table) => {
                 for (key, value) in table {
-                    self.labels.insert(key.clone(), text(value).map_err(|why| format!("{key}: {why}"))?);
+                    match text(value) {
+                        Ok(text) => drop(self.labels.insert(key.clone(), text)),
+                        Err(why) => self.wrong(&place(value.line), "labels", &format!("{key}: {why}")),
+                    }
                 }
             }
-            Value::Scalar(label) => {
-                let (key, value) =
-                    label.split_once('=').ok_or_else(|| format!("{label:?} is not KEY=VALUE"))?;
-                self.labels.insert(key.to_owned(), value.to_owned());
-            }
-            Value::List(_) => return Err("keys with values are expected".to_owned()),
+            Value::Scalar(label) => match label.split_once('=') {
+                Some((key, value)) => drop(self.labels.insert(key.to_owned(), value.to_owned())),
+                None => self.wrong(&place(node.line), "labels", &format!("{label:?} is not KEY=VALUE")),
+            },
+            Value::List(_) => self.wrong(&place(node.line), "labels", "keys with values are expected"),
         }
-        Ok(())
     }
 
     /// A list of mounts, or one `SOURCE:TARGET`. A later mount with the same target replaces an earlier one.
-    fn set_mounts(&mut self, node: &Node, base: &Path) -> Result<(), String> {
+    fn set_mounts(&mut self, node: &Node, base: &Path, place: &dyn Fn(usize) -> String) {
         let all = match &node.value {
-            Value::List(all) => all.iter().map(|one| mount(one, base)).collect::<Result<Vec<_>, _>>()?,
-            Value::Scalar(_) => vec![mount(node, base)?],
-            Value::Table(_) => return Err("a list of mounts is expected".to_owned()),
+            Value::List(all) => all.as_slice(),
+            Value::Scalar(_) => std::slice::from_ref(node),
+            Value::Table(_) => {
+                return self.wrong(&place(node.line), "mounts", "a list of mounts is expected");
+            }
         };
-        for mount in all {
-            self.mounts.retain(|earlier| earlier.target != mount.target);
-            self.mounts.push(mount);
+        for one in all {
+            match mount(one, base) {
+                Ok(mount) => {
+                    self.mounts.retain(|earlier| earlier.target != mount.target);
+                    self.mounts.push(mount);
+                }
+                Err(all) => all.iter().for_each(|why| self.wrong(&place(one.line), "mounts", why)),
+            }
         }
-        Ok(())
     }
 
     fn set_limits(&mut self, node: &Node, place: &dyn Fn(usize) -> String) {
         let Value::Table(table) = &node.value else {
-            let message = format!("{}: limits: keys with values are expected", place(node.line));
-            return self.mistakes.push(message);
+            return self.wrong(&place(node.line), "limits", "keys with values are expected");
         };
         for (key, value) in table {
             self.set_limit(key, value, place);
@@ -147,7 +156,7 @@ impl Draft {
             _ => Err(format!("there is no such limit; known are {LIMITS}")),
         };
         if let Err(message) = done {
-            self.mistakes.push(format!("{}: limits.{key}: {message}", place(node.line)));
+            self.wrong(&place(node.line), &format!("limits.{key}"), &message);
         }
     }
 
@@ -169,7 +178,7 @@ impl Draft {
     /// Tells of a mistake that only the host can see.
     pub(in crate::cli::vm) fn mistake(&mut self, key: &str, message: &str) {
         let place = self.places.get(key).cloned().unwrap_or_else(|| "configuration".to_owned());
-        self.mistakes.push(format!("{place}: {key}: {message}"));
+        self.wrong(&place, key, message);
     }
 
     /// The definition on top of a VM type, or everything that is wrong, one line each.
@@ -206,9 +215,13 @@ fn mebibytes(node: &Node) -> Result<u32, String> {
 }
 
 /// `SOURCE:TARGET`, or a table with `source`, `target` and `mode`. What is not a copy is refused: nothing else can be had.
-fn mount(node: &Node, base: &Path) -> Result<Mount, String> {
+///
+/// # Errors
+/// Everything that is wrong with it.
+fn mount(node: &Node, base: &Path) -> Result<Mount, Vec<String>> {
     const ONLY_COPIES: &str = "only `copy` can be had: the microvm machine cannot share a directory of the host \
                                (`tci vm cp` copies back)";
+    let mut wrong = Vec::new();
     let (source, target, mode) = match &node.value {
         Value::Scalar(text) => {
             let mut parts = text.splitn(3, ':').map(str::to_owned);
@@ -217,24 +230,34 @@ fn mount(node: &Node, base: &Path) -> Result<Mount, String> {
         Value::Table(table) => {
             let (mut source, mut target, mut mode) = (None, None, None);
             for (key, value) in table {
-                let value = text(value).map_err(|why| format!("{key}: {why}"))?;
-                match key.as_str() {
-                    "source" => source = Some(value),
-                    "target" => target = Some(value),
-                    "mode" => mode = Some(value),
-                    _ => return Err(format!("there is no key {key:?}; known are source, target and mode")),
+                let place = match key.as_str() {
+                    "source" => &mut source,
+                    "target" => &mut target,
+                    "mode" => &mut mode,
+                    _ => {
+                        wrong.push(format!("there is no key {key:?}; known are source, target and mode"));
+                        continue;
+                    }
+                };
+                match text(value) {
+                    Ok(text) => *place = Some(text),
+                    Err(why) => wrong.push(format!("{key}: {why}")),
                 }
             }
             (source, target, mode)
         }
-        Value::List(_) => return Err("one mount is expected".to_owned()),
+        Value::List(_) => return Err(vec!["one mount is expected".to_owned()]),
     };
     if mode.is_some_and(|mode| mode != "copy") {
-        return Err(ONLY_COPIES.to_owned());
+        wrong.push(ONLY_COPIES.to_owned());
     }
     let (Some(source), Some(target)) = (source, target) else {
-        return Err("give a source and a target, as in ./site:/srv".to_owned());
+        wrong.push("give a source and a target, as in ./site:/srv".to_owned());
+        return Err(wrong);
     };
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     let source = base.join(PathBuf::from(source));
     // Resolved now: the VM is started from elsewhere. One that does not exist is told of with the other mistakes.
     let source = source.canonicalize().or_else(|_| std::path::absolute(&source)).unwrap_or(source);
@@ -243,6 +266,8 @@ fn mount(node: &Node, base: &Path) -> Result<Mount, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use terraphim_vm::Limits;
 
     use super::*;
@@ -312,5 +337,41 @@ mod tests {
             assert!(mistakes.iter().any(|mistake| mistake.contains(&want)), "{want}: {mistakes:#?}");
         }
         assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+    }
+
+    #[test]
+    fn each_of_several_wrong_mounts_and_labels_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut draft = Draft::default();
+        let text = "mounts:\n- /:/a:ro\n- only-a-source\n- source: /\n  target: [x]\n  mode: ro\n  colour: red\n- /:/good\n\
+                    labels:\n  a: [1]\n  b: {c: d}\n";
+        draft.file(&write(dir.path(), "bad.yaml", text));
+        let mistakes = draft.finish(&VmType::default()).unwrap_err();
+        let place = dir.path().join("bad.yaml").display().to_string();
+        for (line, want) in [
+            (2, "mounts: only `copy`"),
+            (3, "mounts: give a source and a target"),
+            (4, "mounts: target: one value is expected"),
+            (4, "mounts: there is no key \"colour\""),
+            (4, "mounts: only `copy`"),
+            (4, "mounts: give a source and a target"),
+            (10, "labels: a: one value is expected"),
+            (11, "labels: b: one value is expected"),
+        ] {
+            let want = format!("{place}:{line}: {want}");
+            assert!(mistakes.iter().any(|mistake| mistake.starts_with(&want)), "{want}: {mistakes:#?}");
+        }
+        assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+    }
+
+    #[test]
+    fn a_definition_without_an_end_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("endless.toml");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let mut draft = Draft::default();
+        draft.file(&link);
+        let mistakes = draft.finish(&VmType::default()).unwrap_err();
+        assert_eq!(mistakes, [format!("{}: cannot read it: it has more than 1 MiB", link.display())]);
     }
 }
