@@ -200,9 +200,14 @@ impl Tree {
         }
     }
 
+    /// What is left when the first process ends is not to live on.
+    pub(crate) fn condemn(&self) {
+        self.is_condemned.store(true, Ordering::Relaxed);
+    }
+
     /// Begins to kill everything.
     pub(crate) fn kill(&self) {
-        self.is_condemned.store(true, Ordering::Relaxed);
+        self.condemn();
         let killed = self.group.as_ref().is_some_and(|group| group.kill().is_ok());
         if !killed && !self.is_reaped.load(Ordering::Relaxed) {
             self.signal(Signal::KILL);

@@ -130,8 +130,8 @@ pub struct ExecRequest {
     /// Paths whose content is to be returned after the process ended, as [`FileHeader`] and `FileData` frames.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub return_files: Vec<String>,
-    /// What the process leaves running goes on, under this name, until [`LEFT`](crate::call::LEFT) ends it. Otherwise, and
-    /// in a guest without control groups, it is killed as soon as the process has ended.
+    /// What the process leaves running goes on, under this name, until [`LEFT`](crate::call::LEFT) ends it. Otherwise, after
+    /// a `Signal` frame, and in a guest without control groups, it is killed as soon as the process has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_left: Option<String>,
 }

@@ -118,7 +118,11 @@ async fn nonsense_on_the_control_socket_harms_nothing() {
     let known = test.host.executions(&vm.id).unwrap();
     for wrong in [r#"{"argv":["true"],"env":5}"#, r#"{"argv":[5]}"#, r#"{"arg":["true"]}"#] {
         let mut stream = UnixStream::connect(&socket).unwrap();
-        let head = format!("POST /v1/exec HTTP/1.1\r\nHost: vm\r\nContent-Length: {}\r\n\r\n", wrong.len());
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let length = wrong.len();
+        let head = format!(
+            "POST /v1/exec HTTP/1.1\r\nHost: vm\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
         stream.write_all(&[head.as_bytes(), wrong.as_bytes()].concat()).unwrap();
         let mut said = String::new();
         stream.read_to_string(&mut said).unwrap();

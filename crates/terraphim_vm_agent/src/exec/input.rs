@@ -126,7 +126,11 @@ impl Input {
                 Ok(Some(Frame::StdinEnd)) => stdin.end(),
                 // Whoever takes this one wants an end, of everything.
                 Ok(Some(Frame::Signal(Signal::KILL))) => tree.kill(),
-                Ok(Some(Frame::Signal(signal))) => tree.signal(signal),
+                Ok(Some(Frame::Signal(signal))) => {
+                    // Who is asked to end leaves nothing running.
+                    tree.condemn();
+                    tree.signal(signal);
+                }
                 Ok(Some(Frame::Resize(size))) => {
                     if let Some(terminal) = terminal {
                         // A terminal whose process has ended has no size to change.
