@@ -211,8 +211,11 @@ fn commands(user: &User<'_>, vm: &str) {
     assert_eq!(user.get(&path).body["exit_code"], Value::Null);
     assert_eq!(user.post(&format!("{path}/cancel"), &json!({})).status, 200);
     assert_eq!(user.server.ended(vm, &running, &user.token)["exit_code"], 130);
-    assert_eq!(lines.next().unwrap()["exit_code"], 130);
+    let last = lines.next().unwrap();
+    assert_eq!(last["exit_code"], 130);
     assert!(lines.next().is_none());
+    let end = format!("{path}/stream?offset={}", last["offset"]);
+    assert_eq!(user.server.stream(&end, &user.token).count(), 0, "there is nothing behind the end");
     let rest = format!("{path}/stream?offset={}", second["offset"]);
     assert_eq!(user.server.stream(&rest, &user.token).count(), 1);
     refused(&user.post(&format!("{path}/cancel"), &json!({})), 409, "has ended");

@@ -156,6 +156,10 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let said = attach(&[]);
     assert_eq!((said.code, said.stdout.as_str()), (7, "two\n"), "{said:#?}");
     assert_eq!(attach(&["--from", "0"]).stdout, "one\ntwo\n");
+    // All was shown: what is left to say is how it ended. Behind its end there is nothing, and nobody waits there.
+    let said = attach(&[]);
+    assert_eq!((said.code, said.stdout.as_str()), (7, ""), "{said:#?}");
+    attach(&["--from", "99999999"]).ends(2, &["the output ends before offset 99999999", "--from 0"]);
 
     // One without a client, and one that does not start.
     let detached =
@@ -168,6 +172,7 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     assert_eq!((attach(&["--from", "0"]).code, attach(&["--from", "0"]).stdout.as_str()), (7, "one\ntwo\n"));
     world.vm_ok(&["stop", "web", "--grace", "0"]);
     assert_eq!(attach(&["--from", "0"]).stdout, "one\ntwo\n");
+    assert_eq!(attach(&[]).code, 7);
     let lost = world.vm(&["exec", "--attach", detached.trim(), "web"]);
     assert_eq!((lost.code, lost.stdout.as_str()), (3, "behind\n"), "{lost:#?}");
     let list = world.vm_ok(&["exec", "--list", "web"]);

@@ -136,7 +136,8 @@ fn flaky_is_what_ends_otherwise_when_the_same_runs_again() {
         told(&[failed, succeeded])
     };
     assert_eq!(again(|_| {}), (StabilityClass::Flaky, 1));
-    let others: [(&str, fn(&mut LearningEvent)); 8] = [
+    type Change = fn(&mut LearningEvent);
+    let others: [(&str, Change); 8] = [
         ("workflow", |event| event.workflow = "other.yml".to_owned()),
         ("job", |event| event.job = "test".to_owned()),
         ("leg", |event| event.job = "build.2".to_owned()),
