@@ -112,7 +112,9 @@ async fn download(client: &VmClient, path: &str, to: &Path) -> Result<(), Failur
         return Ok(());
     }
     let shown = left_out.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    Err(Failure::fault(format!("everything was copied but what is no regular file: {shown}")))
+    Err(Failure::fault(format!(
+        "everything was copied but what is no regular file, or would lie elsewhere: {shown}"
+    )))
 }
 
 /// Whether a file is where a directory was to be made.
@@ -132,8 +134,12 @@ fn unpack(archive: impl io::Read, to: &Path) -> io::Result<Vec<PathBuf>> {
             // Last, as their modes may forbid to write into them.
             EntryType::Directory => directories.push(entry),
             EntryType::Char | EntryType::Block | EntryType::Fifo => left_out.push(entry.path()?.into_owned()),
+            // One that would lead out of the directory is not written.
             _ => {
-                entry.unpack_in(&to)?;
+                let name = entry.path()?.into_owned();
+                if !entry.unpack_in(&to)? {
+                    left_out.push(name);
+                }
             }
         }
     }
