@@ -181,17 +181,17 @@ impl std::ops::Deref for Array {
 }
 
 /// An object: keys keep their order and are found without regard to case, unless it was made by
-/// [`Object::case_sensitive`].
+/// [`Object::case_sensitive`]. Cloning is cheap; the first change after it is not.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    entries: IndexMap<Box<str>, Entry>,
+    entries: Arc<IndexMap<Arc<str>, Entry>>,
     case_sensitive: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     /// The key as written, when folding changed it.
-    written: Option<Box<str>>,
+    written: Option<Arc<str>>,
     value: Value,
 }
 
@@ -205,7 +205,7 @@ impl Object {
     /// An empty object whose keys differ by case, as the `env` context on Linux.
     #[must_use]
     pub fn case_sensitive() -> Self {
-        Self { entries: IndexMap::new(), case_sensitive: true }
+        Self { entries: Arc::default(), case_sensitive: true }
     }
 
     fn key<'a>(&self, key: &'a str) -> Cow<'a, str> {
@@ -216,12 +216,13 @@ impl Object {
     pub fn insert(&mut self, key: &str, value: impl Into<Value>) {
         let value = value.into();
         let folded = self.key(key);
-        if let Some(entry) = self.entries.get_mut(folded.as_ref()) {
+        let entries = Arc::make_mut(&mut self.entries);
+        if let Some(entry) = entries.get_mut(folded.as_ref()) {
             entry.value = value;
             return;
         }
-        let written = (folded != key).then(|| Box::from(key));
-        self.entries.insert(folded.into_owned().into_boxed_str(), Entry { written, value });
+        let written = (folded != key).then(|| Arc::from(key));
+        entries.insert(Arc::from(folded), Entry { written, value });
     }
 
     /// The value of `key`.
@@ -246,7 +247,7 @@ impl Object {
     /// Takes `key` out.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         let folded = self.key(key).into_owned();
-        self.entries.shift_remove(folded.as_str()).map(|entry| entry.value)
+        Arc::make_mut(&mut self.entries).shift_remove(folded.as_str()).map(|entry| entry.value)
     }
 
     /// Keys as written, with their values, in order.

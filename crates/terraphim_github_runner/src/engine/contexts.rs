@@ -172,15 +172,24 @@ pub(super) fn variables(
     let mut all = env.clone();
     for name in GITHUB_VARIABLES {
         if let Some(value) = github.get(name) {
-            all.insert(format!("GITHUB_{}", name.to_uppercase()), value.to_text().into_owned());
+            all.insert(variable("GITHUB_", name), value.to_text().into_owned());
         }
     }
     for (name, value) in runner.iter() {
-        all.insert(format!("RUNNER_{}", name.to_uppercase()), value.to_text().into_owned());
+        all.insert(variable("RUNNER_", name), value.to_text().into_owned());
     }
     all.insert("GITHUB_ACTIONS".to_owned(), "true".to_owned());
     all.entry("CI".to_owned()).or_insert_with(|| "true".to_owned());
     all
+}
+
+/// The variable of a property, whose name is ASCII.
+fn variable(prefix: &str, name: &str) -> String {
+    let mut variable = String::with_capacity(prefix.len() + name.len());
+    variable.push_str(prefix);
+    variable.push_str(name);
+    variable.make_ascii_uppercase();
+    variable
 }
 
 /// The context `env`: its keys differ by case, as variables on Linux do.

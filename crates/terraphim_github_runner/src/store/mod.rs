@@ -30,7 +30,7 @@ pub use observer::StoreObserver;
 pub use record::{
     AnnotationRecord, JobRecord, NewRun, RunDetail, RunId, RunRecord, StepRecord, StoredConclusion,
 };
-pub use write::{JobEnd, JobStart, RunEnd, StepEnd, StepStart};
+pub use write::{JobEnd, JobStart, RunEnd, StepEnd, StepState};
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 use super::{
-    AnnotationRecord, JobEnd, JobStart, LogWriter, RunEnd, RunFiles, RunId, RunStore, StepEnd, StepStart,
+    AnnotationRecord, JobEnd, JobStart, LogWriter, RunEnd, RunFiles, RunId, RunStore, StepEnd, StepState,
     StoreError, StoredConclusion,
 };
 use crate::engine::{
@@ -48,11 +48,20 @@ struct Job {
     number: i64,
     log: LogWriter,
     annotations: i64,
-    /// The steps that run, and whether each runs in the background.
-    open_steps: BTreeMap<i64, bool>,
+    /// The steps that run, by their numbers.
+    open_steps: BTreeMap<i64, OpenStep>,
     /// Whether a step of it failed; what setup and cleanup conclude with.
     has_failure: bool,
 }
+
+#[derive(Debug)]
+struct OpenStep {
+    state: StepState,
+    in_background: bool,
+}
+
+/// What some events say of steps and is still to be recorded, by the numbers of job and step.
+type Steps = BTreeMap<(i64, i64), StepState>;
 
 impl StoreObserver {
     /// Records events of `run`, which was created before.
@@ -84,7 +93,8 @@ impl StoreObserver {
         self.error.get()
     }
 
-    async fn record(&self, event: &RunEvent) -> Result<(), StoreError> {
+    /// What the event says of steps is left in `steps`.
+    async fn record(&self, event: &RunEvent, steps: &mut Steps) -> Result<(), StoreError> {
         match event {
             RunEvent::RunStarted { .. } | RunEvent::Notice { .. } | RunEvent::ScriptStarted { .. } => Ok(()),
             RunEvent::VmAllocated { vm_id, .. } => {
@@ -93,11 +103,12 @@ impl StoreObserver {
             }
             RunEvent::CommandStarted { phase, command, number, at, .. } => {
                 let key = self.commands(*phase, *at).await?;
-                self.start_step(&key, *number, command, false, *at).await
+                self.start_step(&key, *number, command, false, *at, steps).await
             }
             RunEvent::CommandFinished { phase, number, outcome, exit_code, at, .. } => {
                 let key = phase_key(*phase);
-                self.end_step(&key, *number, None, (*outcome, *outcome), Some(*exit_code), *at).await
+                let end = step_end((*outcome, *outcome), Some(*exit_code), *at);
+                self.end_step(&key, *number, None, end, steps).await
             }
             RunEvent::JobStarted { job, name, vm_id, environment, permissions, at } => {
                 let start = JobStart {
@@ -113,7 +124,7 @@ impl StoreObserver {
                 self.end_job(job, job_end((*conclusion, *conclusion), *at)).await
             }
             RunEvent::StepStarted { job, name, number, background, at, .. } => {
-                self.start_step(job, *number, name, *background, *at).await
+                self.start_step(job, *number, name, *background, *at, steps).await
             }
             RunEvent::Output { job, step, text, at } => {
                 self.output(job.as_ref(), Some(*step), text, *at).await
@@ -125,7 +136,8 @@ impl StoreObserver {
             RunEvent::Annotation { job, step, annotation, .. } => self.annotate(job, *step, annotation).await,
             RunEvent::Summary { job, step, text, .. } => self.summary(job, *step, text).await,
             RunEvent::StepFinished { job, name, number, outcome, conclusion, exit_code, at, .. } => {
-                self.end_step(job, *number, Some(name), (*outcome, *conclusion), *exit_code, *at).await
+                let end = step_end((*outcome, *conclusion), *exit_code, *at);
+                self.end_step(job, *number, Some(name), end, steps).await
             }
             RunEvent::JobFinished { job, outcome, conclusion, outputs, environment_url, at, .. } => {
                 let end = JobEnd {
@@ -182,65 +194,54 @@ impl StoreObserver {
         key: &JobKey,
         number: usize,
         name: &str,
-        background: bool,
+        in_background: bool,
         at: DateTime<Utc>,
+        steps: &mut Steps,
     ) -> Result<(), StoreError> {
         let Some(job) = self.job(key) else { return Ok(()) };
         let mut job = job.lock().await;
-        self.open_step(&mut job, number, name, background, at).await
+        let state = job.step(number, name, at.timestamp_millis());
+        steps.insert((state.job, state.number), state.clone());
+        job.open_steps.insert(state.number, OpenStep { state, in_background });
+        Ok(())
     }
 
-    async fn open_step(
-        &self,
-        job: &mut Job,
-        number: usize,
-        name: &str,
-        background: bool,
-        at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let number = i64::try_from(number).unwrap_or(i64::MAX);
-        let step = StepStart {
-            job: job.number,
-            number,
-            name: name.to_owned(),
-            log_start: job.log.offset(),
-            at_ms: at.timestamp_millis(),
-        };
-        job.open_steps.insert(number, background);
-        self.store.start_step(self.run, &step).await
-    }
-
-    /// `name` is given when the step may never have begun.
+    /// `name` is given when the step may never have begun. Where the log of `end` ends is known here.
     async fn end_step(
         &self,
         key: &JobKey,
         number: usize,
         name: Option<&str>,
-        (outcome, conclusion): (Conclusion, Conclusion),
-        exit_code: Option<i32>,
-        at: DateTime<Utc>,
+        end: StepEnd,
+        steps: &mut Steps,
     ) -> Result<(), StoreError> {
         let Some(job) = self.job(key) else { return Ok(()) };
         let mut job = job.lock().await;
-        let place = i64::try_from(number).unwrap_or(i64::MAX);
-        if !job.open_steps.contains_key(&place)
-            && let Some(name) = name
-        {
-            self.open_step(&mut job, number, name, false, at).await?;
-        }
-        job.open_steps.remove(&place);
-        job.has_failure |= conclusion == Conclusion::Failure;
+        let open = job.open_steps.remove(&i64::try_from(number).unwrap_or(i64::MAX)).map(|open| open.state);
+        let Some(state) = open.or_else(|| Some(job.step(number, name?, end.at_ms))) else { return Ok(()) };
+        job.has_failure |= end.conclusion == StoredConclusion::Failure;
         job.log.sync().await?;
-        let end = StepEnd {
-            job: job.number,
-            number: place,
-            outcome: outcome.into(),
-            conclusion: conclusion.into(),
-            exit_code: exit_code.map(i64::from),
-            log_end: job.log.offset(),
-            at_ms: at.timestamp_millis(),
-        };
-        self.store.end_step(self.run, &end).await
+        let end = Some(StepEnd { log_end: job.log.offset(), ..end });
+        steps.insert((state.job, state.number), StepState { end, ..state });
+        Ok(())
+    }
+
+    /// Records `steps` and leaves none, unless something could not be recorded before.
+    async fn write(&self, steps: &mut Steps) {
+        let steps: Vec<StepState> = std::mem::take(steps).into_values().collect();
+        if self.error.get().is_none() {
+            self.keep(self.store.record_steps(self.run, &steps).await);
+        }
+    }
+
+    /// Keeps the first error.
+    fn keep(&self, result: Result<(), StoreError>) {
+        if let Err(error) = result
+            && self.error.set(error).is_ok()
+        {
+            // A permit is kept for a waiter that comes later.
+            self.failed.notify_one();
+        }
     }
 
     /// Lines of a step in the background name it, because they come between those of other steps.
@@ -256,7 +257,7 @@ impl StoreObserver {
         let mut job = job.lock().await;
         let at_ms = at.timestamp_millis();
         let place = step.and_then(|step| i64::try_from(step).ok());
-        let background = place.filter(|step| job.open_steps.get(step) == Some(&true));
+        let background = place.filter(|step| job.open_steps.get(step).is_some_and(|open| open.in_background));
         for line in split_lines(text) {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             match background {
@@ -331,15 +332,64 @@ impl StoreObserver {
 #[async_trait]
 impl RunObserver for StoreObserver {
     async fn observe(&self, event: &RunEvent) {
-        if self.error.get().is_some() && !matches!(event, RunEvent::RunFinished { .. }) {
-            return;
+        self.observe_all(std::slice::from_ref(event)).await;
+    }
+
+    async fn observe_all(&self, events: &[RunEvent]) {
+        let mut steps = Steps::new();
+        for event in events {
+            if !is_of_steps(event) {
+                self.write(&mut steps).await;
+            }
+            if self.error.get().is_none() || matches!(event, RunEvent::RunFinished { .. }) {
+                self.keep(self.record(event, &mut steps).await);
+            }
         }
-        if let Err(error) = self.record(event).await
-            && self.error.set(error).is_ok()
-        {
-            // A permit is kept for a waiter that comes later.
-            self.failed.notify_one();
+        self.write(&mut steps).await;
+    }
+}
+
+impl Job {
+    /// A step that starts here and now.
+    fn step(&self, number: usize, name: &str, at_ms: i64) -> StepState {
+        StepState {
+            job: self.number,
+            number: i64::try_from(number).unwrap_or(i64::MAX),
+            name: name.to_owned(),
+            log_start: self.log.offset(),
+            started_at_ms: at_ms,
+            end: None,
         }
+    }
+}
+
+/// Whether it changes no rows but those of steps.
+fn is_of_steps(event: &RunEvent) -> bool {
+    use RunEvent::{GroupEnd, GroupStart, Notice, Output, ScriptStarted, StepFinished, StepStarted};
+    matches!(
+        event,
+        StepStarted { .. }
+            | StepFinished { .. }
+            | Output { .. }
+            | GroupStart { .. }
+            | GroupEnd { .. }
+            | ScriptStarted { .. }
+            | Notice { .. }
+    )
+}
+
+/// A step that ended.
+fn step_end(
+    (outcome, conclusion): (Conclusion, Conclusion),
+    exit_code: Option<i32>,
+    at: DateTime<Utc>,
+) -> StepEnd {
+    StepEnd {
+        outcome: outcome.into(),
+        conclusion: conclusion.into(),
+        exit_code: exit_code.map(i64::from),
+        log_end: 0,
+        at_ms: at.timestamp_millis(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everything that changes rows. A row is changed by the process that executes its run, and by nobody else while
 //! that process lives.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 use terraphim_vm::ProcessId;
 
 use super::{
@@ -45,9 +45,9 @@ pub struct JobEnd {
     pub at_ms: i64,
 }
 
-/// A step that starts.
+/// A step, as far as it has come.
 #[derive(Clone, Debug)]
-pub struct StepStart {
+pub struct StepState {
     /// The number of its job.
     pub job: i64,
     /// Its place in the job, from 1.
@@ -56,17 +56,15 @@ pub struct StepStart {
     pub name: String,
     /// Where its log starts in the log of the job.
     pub log_start: u64,
-    /// When, in milliseconds since 1970.
-    pub at_ms: i64,
+    /// When it started, in milliseconds since 1970.
+    pub started_at_ms: i64,
+    /// How it ended; none while it runs.
+    pub end: Option<StepEnd>,
 }
 
-/// A step that ended.
+/// How a step ended.
 #[derive(Clone, Debug)]
 pub struct StepEnd {
-    /// The number of its job.
-    pub job: i64,
-    /// Its place in the job.
-    pub number: i64,
     /// How it ended by itself.
     pub outcome: StoredConclusion,
     /// How it counts.
@@ -174,46 +172,39 @@ impl RunStore {
         Ok(())
     }
 
-    /// Records that a step starts.
+    /// Records how far some steps have come, each named once, in one statement: the end of a step comes with the start of
+    /// the next one, and each statement is a transaction and changes of threads. What was recorded of a start is kept.
     ///
     /// # Errors
-    /// The database refuses.
-    pub async fn start_step(&self, run: RunId, step: &StepStart) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO steps (run_id, job, number, name, log_start, started_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(run.0)
-        .bind(step.job)
-        .bind(step.number)
-        .bind(&step.name)
-        .bind(step.log_start.cast_signed())
-        .bind(step.at_ms)
-        .execute(&self.pool)
-        .await
-        .query("record the start of a step")?;
-        Ok(())
-    }
-
-    /// Records how a step ended.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn end_step(&self, run: RunId, step: &StepEnd) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE steps SET outcome = $1, conclusion = $2, exit_code = $3, log_end = $4, finished_at_ms = $5 \
-             WHERE run_id = $6 AND job = $7 AND number = $8",
-        )
-        .bind(step.outcome.name())
-        .bind(step.conclusion.name())
-        .bind(step.exit_code)
-        .bind(step.log_end.cast_signed())
-        .bind(step.at_ms)
-        .bind(run.0)
-        .bind(step.job)
-        .bind(step.number)
-        .execute(&self.pool)
-        .await
-        .query("record the end of a step")?;
+    /// The database refuses, as it does more than 2,900 steps at once (SQLite takes 32,766 values); then nothing is recorded.
+    pub async fn record_steps(&self, run: RunId, steps: &[StepState]) -> Result<(), StoreError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut query = QueryBuilder::new(
+            "INSERT INTO steps (run_id, job, number, name, log_start, started_at_ms, outcome, conclusion, exit_code, \
+             log_end, finished_at_ms) ",
+        );
+        query.push_values(steps, |mut row, step| {
+            let end = step.end.as_ref();
+            row.push_bind(run.0)
+                .push_bind(step.job)
+                .push_bind(step.number)
+                .push_bind(&step.name)
+                .push_bind(step.log_start.cast_signed())
+                .push_bind(step.started_at_ms)
+                .push_bind(end.map(|end| end.outcome.name()))
+                .push_bind(end.map(|end| end.conclusion.name()))
+                .push_bind(end.and_then(|end| end.exit_code))
+                .push_bind(end.map(|end| end.log_end.cast_signed()))
+                .push_bind(end.map(|end| end.at_ms));
+        });
+        query.push(
+            " ON CONFLICT (run_id, job, number) DO UPDATE SET outcome = excluded.outcome, \
+             conclusion = excluded.conclusion, exit_code = excluded.exit_code, log_end = excluded.log_end, \
+             finished_at_ms = excluded.finished_at_ms",
+        );
+        query.build().execute(&self.pool).await.query("record steps")?;
         Ok(())
     }
 

@@ -35,19 +35,26 @@ pub(crate) struct Connection {
     _task: AbortOnDropHandle<()>,
 }
 
-/// Where a connection waits for the next call: to make and to close one is a dozen system calls of both sides.
+/// Where a connection waits for the next call, with what is still to be read of the answer before: to make and to close one
+/// is a dozen system calls of both sides.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Idle(Arc<Mutex<Option<Connection>>>);
+pub(super) struct Idle(Arc<Mutex<Option<(Connection, Incoming)>>>);
 
 impl Idle {
     /// Held for an exchange of values only.
-    fn replace(&self, connection: Option<Connection>) -> Option<Connection> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), connection)
+    fn replace(&self, waiting: Option<(Connection, Incoming)>) -> Option<(Connection, Incoming)> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), waiting)
     }
 
-    /// The connection, unless the supervisor has closed it meanwhile.
-    fn take(&self) -> Option<Connection> {
-        self.replace(None).filter(|connection| connection.sender.is_ready())
+    /// The connection, unless the supervisor has closed it meanwhile. A body whose end nobody waited for closes the
+    /// connection when it is dropped, so it is read here: by now the end has long come.
+    async fn take(&self) -> Option<Connection> {
+        let (mut connection, mut body) = self.replace(None)?;
+        while let Some(frame) = body.frame().await {
+            frame.ok()?;
+        }
+        connection.sender.ready().await.ok()?;
+        Some(connection)
     }
 }
 
@@ -59,11 +66,9 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// All that mattered of the body was read: the connection may serve another call.
+    /// All that mattered of the body was read, and its end follows at once: the connection may serve another call.
     pub(crate) fn done(self) {
-        // What is left of a body is read by the connection, or it closes itself.
-        drop(self.response);
-        self.idle.replace(Some(self.connection));
+        self.idle.replace(Some((self.connection, self.response.into_body())));
     }
 }
 
@@ -144,7 +149,7 @@ impl VmClient {
             .fold(request, |request, (name, value)| request.header(*name, *value))
             .body(body)
             .map_err(|error| self.broken(call, error))?;
-        let mut waiting = self.idle.take();
+        let mut waiting = self.idle.take().await;
         let (response, connection) = loop {
             let (mut connection, is_new) = match waiting.take() {
                 Some(connection) => (connection, false),

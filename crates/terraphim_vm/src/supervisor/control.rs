@@ -300,10 +300,11 @@ impl Control {
 
     async fn exec(&self, id: Option<uuid::Uuid>, asked: AskedExec) -> Result<Response<Body>, Failure> {
         let agent = self.agent().await?;
-        let execution = self.executions.start(&agent, id, asked).await?;
+        let (execution, file) = self.executions.start(&agent, id, asked).await?;
         // What came with the agent's answer is written first: it then leaves together with this one.
         tokio::task::yield_now().await;
         let mut response = output(&execution, 0)?;
+        drop(file);
         let id = HeaderValue::from_str(execution.id()).expect("an execution's id is hexadecimal");
         response.headers_mut().insert(EXEC_ID_HEADER, id);
         Ok(response)

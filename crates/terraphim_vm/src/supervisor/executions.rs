@@ -100,13 +100,13 @@ impl Executions {
     }
 
     /// Starts a process in the guest and writes its frames from now on, whoever reads them. The caller may have chosen
-    /// its id, so that it could note it down before.
+    /// its id, so that it could note it down before. As long as it holds the file, following does not open it again.
     pub(super) async fn start(
         &self,
         agent: &AgentClient,
         id: Option<uuid::Uuid>,
         request: AskedExec,
-    ) -> Result<Arc<Execution>, VmError> {
+    ) -> Result<(Arc<Execution>, Arc<File>), VmError> {
         let id = id.unwrap_or_else(uuid::Uuid::now_v7).simple().to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -148,7 +148,7 @@ impl Executions {
         self.lock().insert(execution.id.clone(), Arc::clone(&execution));
         let writer = Writer {
             execution: Arc::clone(&execution),
-            file,
+            file: Arc::clone(&file),
             decoder: Decoder::new(),
             whole: 0,
             finished: false,
@@ -159,7 +159,7 @@ impl Executions {
             }
             Err(error) => writer.lose(&why_lost(&mut ends, &error).await),
         }
-        Ok(execution)
+        Ok((execution, file))
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Execution>> {

@@ -9,7 +9,7 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -23,7 +23,9 @@ const NEXT: &str = ".next";
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     directory: PathBuf,
-    // Std mutex: held for one write, never across an await.
+    // Std mutexes: held for an exchange of values or one write, never across an await.
+    /// The open file of the next one.
+    next: Arc<Mutex<Option<File>>>,
     notes: Arc<Mutex<Notes>>,
 }
 
@@ -39,15 +41,16 @@ impl Places {
     pub(super) fn open(directory: PathBuf) -> Result<Places, VmError> {
         crate::make_private_directory(&directory).io("create", &directory)?;
         let notes = Notes::open(directory.join(ExecutionNote::FILE))?;
-        Ok(Places { directory, notes: Arc::new(Mutex::new(notes)) })
+        Ok(Places { directory, next: Arc::default(), notes: Arc::new(Mutex::new(notes)) })
     }
 
     /// Makes the place of the next execution. What goes wrong is left to that one: it makes what is missing, and says why
     /// it cannot.
     pub(super) fn prepare(&self) {
         let path = self.directory.join(NEXT);
-        if let Err(error) = open(&path, false) {
-            tracing::debug!("cannot prepare {}: {error}", path.display());
+        match open(&path, false) {
+            Ok(file) => *self.lock_next() = Some(file),
+            Err(error) => tracing::debug!("cannot prepare {}: {error}", path.display()),
         }
     }
 
@@ -58,15 +61,23 @@ impl Places {
     pub(super) fn take(&self, id: &str, note: &ExecutionNote) -> Result<(PathBuf, File), VmError> {
         let place = self.directory.join(id);
         let named = renameat_with(CWD, self.directory.join(NEXT), CWD, &place, RenameFlags::NOREPLACE);
-        // When none is prepared, or the id was used before: then this fails too.
-        let is_new = named.is_err();
-        let file = open(&place, is_new).io("create", &place)?;
+        let file = match (named, self.lock_next().take()) {
+            (Ok(()), Some(file)) => file,
+            // An earlier supervisor prepared it.
+            (Ok(()), None) => open(&place, false).io("create", &place)?,
+            // None is prepared, or the id was used before: then this fails too.
+            (Err(_), _) => open(&place, true).io("create", &place)?,
+        };
         if let Err(error) = self.notes.lock().unwrap_or_else(PoisonError::into_inner).add(note) {
             // It will not begin, so there is nothing to list.
             let _ = fs::remove_file(&place);
             return Err(error);
         }
         Ok((place, file))
+    }
+
+    fn lock_next(&self) -> MutexGuard<'_, Option<File>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
