@@ -37,6 +37,28 @@ fn jobs_are_listed_and_a_dry_run_says_what_would_happen() {
 }
 
 #[test]
+fn names_that_need_a_run_are_shown_as_they_are_written() {
+    let world = World::with_workflow(
+        "on: push
+jobs:
+  a:
+    name: On ${{ matrix.os }}
+    runs-on: ubuntu-latest
+    strategy: {matrix: {os: [x, y]}}
+    steps:
+      - {name: 'Build {${{matrix.os}}} of ${{ github.ref }}', run: make}
+      - run: |
+          echo ${{ github.sha }}
+          echo more
+",
+    );
+    world
+        .run(&["run", "-n"])
+        .prints(&["1. Build {${{ matrix.os }}} of ${{ github.ref }}\n", "2. echo ${{ github.sha }}\n"]);
+    world.run(&["run", "-l"]).prints(&["On ${{ matrix.os }}"]);
+}
+
+#[test]
 fn a_file_a_directory_and_the_flag_mean_the_same() {
     let world = World::with_workflow(GOOD);
     for args in [

@@ -217,7 +217,7 @@ impl Job {
             own_env: IndexMap::new(),
             github,
             holder,
-            name: staged(stage, default_name(step)),
+            name: self.masks.mask(&staged(stage, default_name(step))),
             started_at: Utc::now(),
             started: Instant::now(),
         }
@@ -411,12 +411,12 @@ fn default(defaults: &[Template], key: &str, scope: &Scope<'_>) -> Result<Option
 
 /// A name that needs no evaluation.
 fn default_name(step: &PlannedStep) -> String {
-    let written = |template: &Template| template.literal_text().map(|text| first_line(&text).to_owned());
-    if let Some(name) = step.name.as_ref().and_then(written) {
-        return name;
+    let written = |template: &Template| first_line(&template.written()).to_owned();
+    if let Some(name) = &step.name {
+        return written(name);
     }
     match &step.work {
-        Work::Script { run, .. } => format!("Run {}", written(run).unwrap_or_else(|| step.key.clone())),
+        Work::Script { run, .. } => format!("Run {}", written(run)),
         Work::Command { text, .. } => first_line(text).to_owned(),
         Work::Action(action) => format!("Run {}", action.text),
         Work::Wait { .. } => "Wait".to_owned(),
