@@ -38,7 +38,8 @@ use crate::{exit::Exit, failure::Failure};
   tci run -l                          list the jobs
   tci run --keep                      leave the VM for inspection (`tci vm shell`)")]
 pub(crate) struct RunArgs {
-    /// A workflow file, a directory with workflow files, or a repository [default: the current repository].
+    /// A workflow file (of `.github/workflows`, its name alone will do), a directory with workflow files, or a repository
+    /// [default: the current repository].
     path: Option<PathBuf>,
     /// The same, as a flag.
     #[arg(long, short = 'W', value_name = "PATH", conflicts_with = "path")]
