@@ -138,6 +138,7 @@ fn called(shared: &Shared, call: &PlannedCall, ready: &ReadyJob) -> Result<Share
         masker,
         caller,
         remotes: Arc::clone(&shared.remotes),
+        output_size: Arc::clone(&shared.output_size),
     })
 }
 

@@ -9,7 +9,7 @@
 //! | `graph`: which job does what next | `commons`, `place`: VMs and what is put into them |
 //! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `level`, `step`, `background`, `script`, `action`: one job |
 //! | `container`: what is pure in it | `container`: containers in the VM of a job |
-//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `matchers`, `hash_files`, `around`, `group`, `groups` |
+//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `outputs`, `matchers`, `hash_files`, `around`, `group`, `groups` |
 
 mod action;
 mod around;
@@ -39,6 +39,7 @@ mod lines;
 mod masks;
 mod matchers;
 mod output;
+mod outputs;
 mod parallel;
 mod place;
 mod plan;

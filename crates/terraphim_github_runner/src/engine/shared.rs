@@ -11,6 +11,7 @@ use super::contexts::RunContexts;
 use super::event::{RunEvent, RunObserver};
 use super::expand::ReadyJob;
 use super::inputs::RunInputs;
+use super::outputs::OutputSize;
 use super::plan::{Plan, PlannedJob};
 use crate::workflow::CommandExecutor;
 
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) caller: Caller,
     /// The actions of other repositories.
     pub(super) remotes: Arc<Remotes>,
+    /// How much the outputs of all jobs of the run are.
+    pub(super) output_size: Arc<OutputSize>,
 }
 
 impl Shared {
@@ -52,6 +55,7 @@ impl Shared {
             masker,
             caller: Caller::default(),
             remotes: Arc::default(),
+            output_size: Arc::default(),
         })
     }
 
