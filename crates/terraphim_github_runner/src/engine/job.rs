@@ -482,6 +482,7 @@ impl Job {
             matrix: self.ready.matrix.clone(),
             outcome: self.status,
             conclusion: if tolerated { Conclusion::Success } else { self.status },
+            kept: false,
             outputs,
             environment,
             permissions: environment::permissions(&self.planned),

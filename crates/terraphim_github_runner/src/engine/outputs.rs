@@ -34,6 +34,11 @@ impl OutputSize {
             )),
         }
     }
+
+    /// Adds the outputs of a job that ended before this run; its own run has let them pass.
+    pub(super) fn take(&self, outputs: &IndexMap<String, String>) {
+        self.0.fetch_add(size_of(outputs), Ordering::Relaxed);
+    }
 }
 
 /// Bytes in UTF-16.
