@@ -190,7 +190,7 @@ fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<O
 }
 
 /// The jobs with these ids and those that they need, in the order of the file; all of them if no id is given.
-pub(in crate::cli) fn with_needs<'a>(workflow: &'a Workflow, ids: &[String]) -> Vec<&'a Job> {
+pub(super) fn with_needs<'a>(workflow: &'a Workflow, ids: &[String]) -> Vec<&'a Job> {
     let find = |id: &str| workflow.jobs.values().find(|job| job.id.value.eq_ignore_ascii_case(id));
     let mut open: Vec<&Job> = ids.iter().filter_map(|id| find(id)).collect();
     let mut kept: Vec<&str> = Vec::new();
