@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::action::{Loaded, Post};
+use super::contexts::env_context;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::functions::StepFunctions;
 use super::job::Job;
@@ -161,6 +162,7 @@ impl Job {
         if matches!(holds, Ok(false)) {
             return Ok(Attempt::not_begun(frame, Conclusion::Skipped));
         }
+        frame.contexts.insert("github", frame.github.clone());
         self.tell_begin(&frame, step.background).await;
         let end = match holds {
             Ok(_) => boxed(|| self.work(step, &mut frame, task, condition)).await?,
@@ -189,10 +191,6 @@ impl Job {
     fn frame(&self, step: &PlannedStep, stage: Stage, condition: &Condition) -> Frame {
         let mut github = self.github.clone();
         github.insert("action", step.key.as_str());
-        if let Some(reference) = self.used_reference(step) {
-            github.insert("action_repository", reference.full_name());
-            github.insert("action_ref", reference.reference);
-        }
         // GitHub's runner names them before anything of the step is evaluated (`FileCommandManager.InitializeFiles`).
         let exchange = Uuid::new_v4();
         if let Ok(site) = self.site() {
@@ -208,10 +206,16 @@ impl Job {
             }
             None => Arc::new(Holder::new(condition.clone(), Object::new(), None)),
         };
+        // What is evaluated before the step begins still sees the action that it is in, and what comes after sees its own or
+        // none. Composite actions count on it: `env: {REF: "${{ github.action_ref }}"}` (actions/runner, issue 2473).
+        let mut outside = github.clone();
+        let composite = self.level.composite.as_ref();
+        name_action(&mut outside, composite.and_then(|composite| composite.used.as_ref()));
+        name_action(&mut github, self.used_reference(step).as_ref());
         Frame {
             number: self.number,
             stage,
-            contexts: self.contexts(&env, &github),
+            contexts: self.contexts(&env, &outside),
             exchange,
             env,
             own_env: IndexMap::new(),
@@ -224,7 +228,7 @@ impl Job {
     }
 
     /// The action of another repository that a step uses.
-    fn used_reference(&self, step: &PlannedStep) -> Option<ActionReference> {
+    pub(super) fn used_reference(&self, step: &PlannedStep) -> Option<ActionReference> {
         match &step.work {
             Work::Action(action) => ActionReference::of(&action.uses),
             _ => None,
@@ -241,7 +245,7 @@ impl Job {
             }
             Err(error) => return Ok(Err(error)),
         }
-        frame.contexts = self.contexts(&frame.env, &frame.github);
+        frame.contexts.insert("env", env_context(&frame.env));
         Ok(Ok(()))
     }
 
@@ -372,6 +376,13 @@ impl Job {
         let value = self.evaluate(&frame.contexts, |scope| template.bool_value(scope)).await?;
         // What cannot be evaluated does not excuse a failure.
         Ok(value.unwrap_or(false))
+    }
+}
+
+fn name_action(github: &mut Object, action: Option<&ActionReference>) {
+    if let Some(action) = action {
+        github.insert("action_repository", action.full_name());
+        github.insert("action_ref", action.reference.as_str());
     }
 }
 
