@@ -77,7 +77,9 @@ impl Shared {
     pub(super) fn shows_debug(&self) -> bool {
         let name = "ACTIONS_STEP_DEBUG";
         let secret = self.inputs.secrets.get(name).map(|secret| secret.expose());
-        secret.or(self.inputs.vars.get(name).map(String::as_str)) == Some("true")
+        let value = secret.or(self.inputs.vars.get(name).map(String::as_str));
+        // GitHub's runner reads it with .NET's `bool.TryParse`.
+        value.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
     }
 
     /// The context `github` of a job.
