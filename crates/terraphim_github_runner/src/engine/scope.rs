@@ -315,8 +315,9 @@ impl<'a> Scope<'a> {
     /// A report for a job as a whole, without its matrix.
     fn whole(&self, job: usize, conclusion: Conclusion) -> JobReport {
         let planned = &self.shared.plan.jobs[job];
-        let name = planned.name.literal_text().filter(|name| !name.is_empty());
-        let name = self.shared.caller.name(name.as_deref().unwrap_or(&planned.id));
+        // GitHub shows what is written: nothing is evaluated for a job that does not begin (actions/runner, issue 952).
+        let name = planned.name.written();
+        let name = self.shared.caller.name(if name.trim().is_empty() { &planned.id } else { &name });
         JobReport::not_run(self.shared.caller.key(&planned.id, None), &planned.id, &name, conclusion)
     }
 }
