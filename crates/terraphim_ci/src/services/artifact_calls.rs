@@ -93,7 +93,8 @@ fn create(state: &State, job: &OpenJob, create: Create) -> Answer {
     if axum::http::HeaderValue::from_str(&content_type).is_err() || content_type.len() > 255 {
         return Err(ServiceError::invalid(format!("mime_type: {content_type:?} is none")));
     }
-    // One of a run that this one repeats is hidden by the new one.
+    // One of a run that this one repeats is hidden by the new one. GitHub refuses it, and so a job that uploads before it fails
+    // cannot be repeated there; nothing is lost here, where every attempt has its own.
     if of_run(state, job.run, &create.name)?.is_some() {
         return Err(exists(&create.name));
     }
