@@ -18,6 +18,22 @@ fn workflow(text: &str) -> Workflow {
 }
 
 #[test]
+fn what_was_written_can_be_shown_before_it_is_evaluated() {
+    for (name, want) in [
+        ("plain", "plain"),
+        ("'{0} ${{matrix.os}} }} {{'", "{0} ${{ matrix.os }} }} {{"),
+        ("a ${{ github.ref }}${{ github.sha }} b", "a ${{ github.ref }}${{ github.sha }} b"),
+        ("${{ format('a {0}', github.ref) }}", "${{ format('a {0}', github.ref) }}"),
+        ("${{ 'text' }}", "text"),
+    ] {
+        let steps = format!("    steps:\n      - name: {name}\n        run: x\n");
+        let workflow = workflow(&format!("on: push\njobs:\n  a:\n    runs-on: x\n{steps}"));
+        let written = workflow.jobs["a"].steps[0].name.as_ref().unwrap().written().into_owned();
+        assert_eq!(written, want);
+    }
+}
+
+#[test]
 fn errors_are_at_their_places() {
     let job = "on: push\njobs:\n  a:\n    runs-on: x\n";
     for (rest, expected) in [

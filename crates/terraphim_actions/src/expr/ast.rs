@@ -13,6 +13,8 @@ pub struct Expr {
     pub(crate) root: Node,
     source: Arc<str>,
     depth: usize,
+    /// What stood between texts in the file, if it is the `format` call that such a text becomes.
+    parts: Vec<Arc<Expr>>,
 }
 
 /// A binary comparison.
@@ -72,7 +74,7 @@ pub enum Node {
 
 impl Expr {
     pub(super) fn new(root: Node, source: Arc<str>, depth: usize) -> Self {
-        Self { root, source, depth }
+        Self { root, source, depth, parts: Vec::new() }
     }
 
     /// `format(template, args...)`, with the text it would be parsed from; `None` if it is beyond the
@@ -84,7 +86,42 @@ impl Expr {
         }
         let literal = std::iter::once(Node::Literal(Value::str(template)));
         let nodes = literal.chain(args.iter().map(|arg| arg.root.clone())).collect();
-        Some(Self::new(Node::Call(Function::Format, "format".into(), nodes), Arc::from(source), depth))
+        let call = Node::Call(Function::Format, "format".into(), nodes);
+        Some(Self { parts: args.to_vec(), ..Self::new(call, Arc::from(source), depth) })
+    }
+
+    /// The text of the file that it was read from, for people: `Build ${{ matrix.os }}`. Spaces next to the braces are
+    /// those of this example, whatever the file has.
+    #[must_use]
+    pub fn written(&self) -> String {
+        let template = match &self.root {
+            Node::Call(_, _, nodes) if !self.parts.is_empty() => nodes.first(),
+            _ => None,
+        };
+        match template {
+            Some(Node::Literal(Value::Str(template))) => self.unfolded(template),
+            _ => in_braces(self.source()),
+        }
+    }
+
+    /// The template of a `format` call with its parts in the places of their numbers.
+    fn unfolded(&self, template: &str) -> String {
+        let mut text = String::with_capacity(template.len());
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '}']) {
+            text.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix(brace) {
+                text.push_str(brace);
+                rest = after;
+            } else if let Some((number, after)) = rest.split_once('}') {
+                let part = number.parse().ok().and_then(|number: usize| self.parts.get(number));
+                text.push_str(&part.map_or_else(String::new, |part| in_braces(part.source())));
+                rest = after;
+            }
+        }
+        text + rest
     }
 
     /// The text it was parsed from.
@@ -126,6 +163,10 @@ impl Expr {
         collect_paths(&self.root, &mut paths);
         paths
     }
+}
+
+fn in_braces(source: &str) -> String {
+    format!("${{{{ {source} }}}}")
 }
 
 impl Node {

@@ -85,6 +85,16 @@ impl Template {
         }
     }
 
+    /// The text as the file has it, also where it holds expressions: for people who look at it before its contexts are
+    /// known. Nothing for a collection.
+    #[must_use]
+    pub fn written(&self) -> Cow<'_, str> {
+        match &self.node {
+            Node::Expr(expr) => Cow::Owned(expr.written()),
+            _ => self.literal_text().unwrap_or_default(),
+        }
+    }
+
     /// Is it an expression (or `insert`) itself?
     #[must_use]
     pub const fn is_expression(&self) -> bool {

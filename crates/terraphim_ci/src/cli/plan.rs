@@ -42,7 +42,8 @@ use crate::{
 What only the run knows is marked: text says `waits for`, JSON has `later` instead of `now`.
 Ends with 2 when a workflow file or the command line is wrong.")]
 pub(crate) struct PlanArgs {
-    /// A workflow file, a directory with workflow files, or a repository [default: the current repository].
+    /// A workflow file (of `.github/workflows`, its name alone will do), a directory with workflow files, or a repository
+    /// [default: the current repository].
     path: Option<PathBuf>,
     /// The event's name.
     #[arg(long, short, value_name = "NAME", default_value = "push")]

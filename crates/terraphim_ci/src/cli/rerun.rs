@@ -1,12 +1,15 @@
-//! `tci rerun`: a recorded run again.
+//! `tci rerun`: a recorded run again, all of it or what failed.
 
 use clap::Args;
-use terraphim_actions::workflow::Workflow;
-use terraphim_github_runner::store::{RunDetail, RunId, RunStore, StoreError, StoredConclusion};
+use indexmap::IndexMap;
+use terraphim_github_runner::{
+    engine::{Conclusion, JobKey, KeptJob},
+    store::{JobRecord, RunDetail, RunId, RunRecord, RunStore, StoreError, StoredConclusion},
+};
 
 use super::{
     Global,
-    run::{self, Secrets, request::Request},
+    run::{self, Secrets, TakenOver, request::Request},
     small_runtime,
 };
 use crate::{
@@ -23,8 +26,8 @@ use crate::{
 pub(crate) struct RerunArgs {
     /// The run's number.
     run: RunId,
-    /// Only the jobs that did not succeed, with all legs of their matrices, the jobs that depend on them, and what these
-    /// need.
+    /// Only the jobs that did not succeed, of a matrix the legs that did not, and the jobs that depend on them. The others
+    /// keep their results, outputs and artifacts.
     #[arg(long)]
     failed: bool,
     #[command(flatten)]
@@ -48,21 +51,14 @@ async fn rerun(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
     let mut request: Request = serde_json::from_value(recorded)
         .context(format!("cannot read what run {} was asked to do", args.run))?;
     request.keep = args.keep;
-    if args.failed {
-        let failed = failed_jobs(&store.detail(args.run).await?)?;
-        request.jobs = match request.source.load() {
-            Ok(workflow) => with_dependents(&workflow, failed, &request.jobs),
-            // What is wrong with it is said when it is planned.
-            Err(_) => failed,
-        };
-    }
+    let taken_over = if args.failed { take_over(&store, args.run).await? } else { TakenOver::default() };
     store.close().await;
     let secrets = args.secrets.read()?;
     check_secrets(&request, &secrets)?;
     if !request.root.is_dir() {
         return Err(Failure::usage(format!("the working tree {} is gone", request.root.display())));
     }
-    let job = run::Job { request, rerun_of: Some(args.run) };
+    let job = run::Job { request, rerun_of: Some(args.run), taken_over };
     run::execute(vec![job], &secrets, global, args.json.as_deref()).await
 }
 
@@ -77,59 +73,134 @@ fn check_secrets(request: &Request, secrets: &Secrets) -> Result<(), Failure> {
         .hint(format!("give them again: {}", flags.join(" "))))
 }
 
-/// The ids of the jobs that did not succeed.
-fn failed_jobs(detail: &RunDetail) -> Result<Vec<String>, Failure> {
-    let is_good =
-        |conclusion| matches!(conclusion, Some(StoredConclusion::Success | StoredConclusion::Skipped));
-    let mut ids = Vec::new();
-    for job in detail.jobs.iter().filter(|job| !is_good(job.conclusion)) {
-        let id = job.key.split('.').next().unwrap_or(&job.key).to_owned();
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
+/// What the run takes over from run `of` of which it repeats what failed.
+async fn take_over(store: &RunStore, of: RunId) -> Result<TakenOver, Failure> {
+    let detail = store.detail(of).await?;
+    if detail.run.conclusion == Some(StoredConclusion::Success) {
+        return Err(Failure::usage(format!("no job of run {of} failed"))
+            .hint(format!("`tci rerun {of}` runs all of them again")));
     }
-    if ids.is_empty() {
-        return Err(Failure::usage(format!("no job of run {} failed", detail.run.id)));
-    }
-    Ok(ids)
+    Ok(TakenOver { jobs: kept_jobs(&detail), runs: attempts(store, detail.run).await? })
 }
 
-/// GitHub runs the dependents of failed jobs again too ("Re-running failed jobs in a workflow"); here those that the run was
-/// to have, which was of the jobs `asked` and what they need.
-fn with_dependents(workflow: &Workflow, failed: Vec<String>, asked: &[String]) -> Vec<String> {
-    let mut ids = failed;
-    let possible = run::with_needs(workflow, asked);
-    loop {
-        let next = possible.iter().find(|job| {
-            let is_in = |id: &str| ids.iter().any(|known| known.eq_ignore_ascii_case(id));
-            !is_in(&job.id.value) && job.needs.iter().any(|need| is_in(&need.value))
-        });
-        match next {
-            Some(job) => ids.push(job.id.value.clone()),
-            None => return ids,
-        }
+/// A run and those that it repeats, the newest first.
+async fn attempts(store: &RunStore, run: RunRecord) -> Result<Vec<RunId>, Failure> {
+    let mut all = vec![run.id];
+    let mut next = run.rerun_of;
+    while let Some(id) = next {
+        next = match store.run(id).await {
+            Ok(run) => {
+                all.push(id);
+                run.rerun_of
+            }
+            // What came before one that was removed is not known any more.
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
     }
+    Ok(all)
+}
+
+/// The jobs that do not run again: those that succeeded, and those whose condition was false. The engine runs those of them
+/// that depend on one that runs.
+fn kept_jobs(detail: &RunDetail) -> IndexMap<JobKey, KeptJob> {
+    // A run that was cancelled skips what would have run without that.
+    let is_whole =
+        matches!(detail.run.conclusion, Some(StoredConclusion::Success | StoredConclusion::Failure));
+    let kept = |job: &JobRecord| {
+        let conclusion = match job.conclusion? {
+            StoredConclusion::Success => Conclusion::Success,
+            StoredConclusion::Skipped if is_whole => Conclusion::Skipped,
+            _ => return None,
+        };
+        let outcome = match job.outcome? {
+            StoredConclusion::Failure => Conclusion::Failure,
+            StoredConclusion::Success | StoredConclusion::Skipped => conclusion,
+            _ => return None,
+        };
+        let kept = KeptJob {
+            name: job.name.clone(),
+            outcome,
+            conclusion,
+            // One whose outputs cannot be read runs again.
+            outputs: serde_json::from_value(job.outputs.clone()).ok()?,
+            environment: job.environment.clone(),
+        };
+        Some((JobKey::new(&job.key, None), kept))
+    };
+    detail.jobs.iter().filter_map(kept).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use terraphim_vm::ProcessId;
+
     use super::*;
 
+    fn job(key: &str, outcome: StoredConclusion, conclusion: StoredConclusion) -> JobRecord {
+        JobRecord {
+            number: 1,
+            key: key.to_owned(),
+            name: format!("Job {key}"),
+            outcome: Some(outcome),
+            conclusion: Some(conclusion),
+            vm_id: None,
+            outputs: json!({"of": key}),
+            environment: None,
+            permissions: None,
+            started_at_ms: 0,
+            finished_at_ms: Some(0),
+            steps: Vec::new(),
+            annotations: Vec::new(),
+        }
+    }
+
+    fn run(conclusion: StoredConclusion, jobs: Vec<JobRecord>) -> RunDetail {
+        let run = RunRecord {
+            id: RunId(1),
+            workflow_name: "CI".to_owned(),
+            workflow_path: "ci.yml".to_owned(),
+            repository: "me/it".to_owned(),
+            event: "push".to_owned(),
+            git_ref: String::new(),
+            sha: String::new(),
+            run_number: 1,
+            attempt: 1,
+            rerun_of: None,
+            conclusion: Some(conclusion),
+            error: None,
+            owner: ProcessId::current().unwrap(),
+            created_at_ms: 0,
+            finished_at_ms: Some(0),
+        };
+        RunDetail { run, jobs }
+    }
+
     #[test]
-    fn what_depends_on_a_failed_job_runs_again_as_far_as_it_was_asked_for() {
-        let job = |(id, needs): (&str, &str)| {
-            format!("  {id}: {{runs-on: x, needs: [{needs}], steps: [{{run: x}}]}}\n")
+    fn what_succeeded_is_kept_and_what_was_skipped_unless_the_run_was_cancelled() {
+        use StoredConclusion::{Cancelled, Failure, InfrastructureFault, Interrupted, Skipped, Success};
+        let jobs = || {
+            vec![
+                job("good", Success, Success),
+                job("tolerated", Failure, Success),
+                job("legs.0", Success, Success),
+                job("legs.1", Failure, Failure),
+                job("legs.2", Cancelled, Cancelled),
+                job("never", Skipped, Skipped),
+                job("lost", InfrastructureFault, InfrastructureFault),
+                JobRecord { conclusion: None, outcome: None, ..job("open", Success, Success) },
+            ]
         };
-        let needs = [("bad", "ok"), ("dep", "bad"), ("last", "dep, ok"), ("other", "ok")];
-        let jobs: String = needs.into_iter().map(job).collect();
-        let text = format!("on: push\njobs:\n  ok: {{runs-on: x, steps: [{{run: x}}]}}\n{jobs}");
-        let workflow = Workflow::parse(&text, "w.yml").unwrap();
-        let again = |asked: &[&str]| {
-            let asked: Vec<String> = asked.iter().map(|id| (*id).to_owned()).collect();
-            with_dependents(&workflow, vec!["bad".to_owned()], &asked)
+        let names = |kept: &IndexMap<JobKey, KeptJob>| -> Vec<String> {
+            kept.keys().map(ToString::to_string).collect()
         };
-        assert_eq!(again(&[]), ["bad", "dep", "last"]);
-        assert_eq!(again(&["Dep"]), ["bad", "dep"]);
-        assert_eq!(again(&["bad"]), ["bad"]);
+        let kept = kept_jobs(&run(Failure, jobs()));
+        assert_eq!(names(&kept), ["good", "tolerated", "legs.0", "never"]);
+        assert_eq!(kept[1].outcome, Conclusion::Failure);
+        assert_eq!(kept[2].outputs, IndexMap::from([("of".to_owned(), "legs.0".to_owned())]));
+        for conclusion in [Cancelled, Interrupted, InfrastructureFault] {
+            assert_eq!(names(&kept_jobs(&run(conclusion, jobs()))), ["good", "tolerated", "legs.0"]);
+        }
     }
 }

@@ -14,7 +14,8 @@ struct Row {
     name: String,
     conclusion: Conclusion,
     note: String,
-    duration: Duration,
+    /// Absent for what did not run.
+    duration: Option<Duration>,
     is_job: bool,
 }
 
@@ -27,11 +28,7 @@ pub(crate) fn closing(report: &RunReport, paint: Paint) -> String {
         let padded = format!("{:<width$}", row.name);
         let name = if row.is_job { paint.bold(&padded) } else { padded };
         let word = format!("{} {:<9}", sign(row.conclusion), row.conclusion.name());
-        let duration = if row.conclusion == Conclusion::Skipped {
-            String::new()
-        } else {
-            output::duration(row.duration)
-        };
+        let duration = row.duration.map(output::duration).unwrap_or_default();
         let line = format!("{name}  {}  {duration:>9}  {}", colour(paint, row.conclusion, &word), row.note);
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -54,18 +51,22 @@ fn rows(job: &JobReport) -> Vec<Row> {
         }
         notes.join(", ")
     };
-    let head = Row {
+    let has_run = |conclusion: Conclusion| conclusion != Conclusion::Skipped;
+    let mut head = Row {
         name: shortened(&job.name, 0),
         conclusion: job.conclusion,
         note: note(job.outcome, job.conclusion, None),
-        duration: job.duration,
+        duration: (has_run(job.conclusion) && !job.kept).then_some(job.duration),
         is_job: true,
     };
+    if job.kept {
+        head.note = format!("kept {}", head.note);
+    }
     let steps = job.steps.iter().map(|step| Row {
         name: shortened(&step.name, 2),
         conclusion: step.conclusion,
         note: note(step.outcome, step.conclusion, step.exit_code),
-        duration: step.duration,
+        duration: has_run(step.conclusion).then_some(step.duration),
         is_job: false,
     });
     std::iter::once(head).chain(steps).collect()
@@ -159,6 +160,29 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_job_says_so_and_took_no_time() {
+        let kept = JobReport {
+            key: JobKey::new("build", None),
+            id: "build".into(),
+            name: "build".into(),
+            matrix: None,
+            vm_id: None,
+            outcome: Conclusion::Success,
+            conclusion: Conclusion::Success,
+            kept: true,
+            outputs: IndexMap::new(),
+            environment: None,
+            permissions: None,
+            annotations: Vec::new(),
+            started_at: None,
+            duration: Duration::ZERO,
+            steps: Vec::new(),
+        };
+        let rows = rows(&kept);
+        assert_eq!((rows.len(), rows[0].note.trim(), rows[0].duration), (1, "kept", None));
+    }
+
+    #[test]
     fn the_closing_table_is_this() {
         let mut build = step("Build", Conclusion::Success, Conclusion::Success, Some(0));
         build.summary = Some("# Built\nall".into());
@@ -185,6 +209,7 @@ mod tests {
                 vm_id: None,
                 outcome: Conclusion::Success,
                 conclusion: Conclusion::Success,
+                kept: false,
                 outputs: IndexMap::new(),
                 environment: None,
                 permissions: None,

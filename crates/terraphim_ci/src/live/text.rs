@@ -101,6 +101,9 @@ impl Style {
             RunEvent::JobSkipped { job, name, conclusion, at } => {
                 (Some(job), *at, paint.dim(&format!("- {}: {conclusion}", one_line(name))))
             }
+            RunEvent::JobKept { job, name, conclusion, at, .. } => {
+                (Some(job), *at, paint.dim(&format!("- {}: {conclusion}, kept", one_line(name))))
+            }
             RunEvent::StepStarted { job, name, number, of, background, at } => {
                 let beside = if *background { " (in the background)" } else { "" };
                 let text = paint.bold(&format!("▸ {number}/{of} {}{beside}", one_line(name)));

@@ -37,9 +37,10 @@ impl Services {
         Arc::new(Services { host, settings, running: OnceCell::new() })
     }
 
-    /// The services as the jobs of one run see them; `run` is its number in the store.
-    pub(crate) fn of_run(self: &Arc<Services>, run: i64) -> Arc<dyn JobServices> {
-        Arc::new(OfRun { services: Arc::clone(self), run })
+    /// The services as the jobs of one run see them; `run` is its number in the store, `earlier` are those of the runs that
+    /// it repeats in part, the newest first.
+    pub(crate) fn of_run(self: &Arc<Services>, run: i64, earlier: Vec<i64>) -> Arc<dyn JobServices> {
+        Arc::new(OfRun { services: Arc::clone(self), run, earlier })
     }
 
     async fn running(&self) -> Result<&Running> {
@@ -67,6 +68,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GitHubRunner
 struct OfRun {
     services: Arc<Services>,
     run: i64,
+    earlier: Vec<i64>,
 }
 
 #[async_trait]
@@ -85,7 +87,7 @@ impl JobServices for OfRun {
         let vm = self.services.host.client(&id).map_err(unreachable)?;
         let target = ForwardTarget::Unix(running.server.socket().to_owned());
         let forward = vm.forward(0, &target).await.map_err(unreachable)?;
-        let job = open_job(self.run, identity, forward.port());
+        let job = OpenJob { earlier: self.earlier.clone(), ..open_job(self.run, identity, forward.port()) };
         let access = access(&running.state, &job);
         running.state.add_job(Arc::new(job));
         let closing = Closing { state: Arc::clone(&running.state), job: access.1, _forward: forward };
@@ -120,6 +122,7 @@ pub(super) fn open_job(run: i64, identity: &JobIdentity, port: u16) -> OpenJob {
             job: uuid::Uuid::new_v4().to_string(),
         },
         run,
+        earlier: Vec::new(),
         identity: identity.clone(),
         scopes,
         origin: format!("http://{HOST}:{port}"),

@@ -93,7 +93,9 @@ fn create(state: &State, job: &OpenJob, create: Create) -> Answer {
     if axum::http::HeaderValue::from_str(&content_type).is_err() || content_type.len() > 255 {
         return Err(ServiceError::invalid(format!("mime_type: {content_type:?} is none")));
     }
-    if get(state, job, &create.name)?.is_some() {
+    // One of a run that this one repeats is hidden by the new one. GitHub refuses it, and so a job that uploads before it fails
+    // cannot be repeated there; nothing is lost here, where every attempt has its own.
+    if of_run(state, job.run, &create.name)?.is_some() {
         return Err(exists(&create.name));
     }
     let purpose = Purpose::Artifact { name: create.name, content_type, expires_at_ms };
@@ -166,8 +168,7 @@ struct List {
 
 fn list(state: &State, job: &OpenJob, list: &List) -> Answer {
     list.ids.check(job)?;
-    let all = state.artifacts.list(job.run, now_ms());
-    let mut all = all.map_err(ServiceError::io("list", std::path::Path::new("artifacts")))?;
+    let mut all = visible(state, job)?;
     all.retain(|meta| list.name_filter.as_ref().is_none_or(|name| meta.name == *name));
     all.retain(|meta| list.id_filter.as_ref().is_none_or(|id| meta.id.to_string() == *id));
     let described = all.iter().map(|meta| {
@@ -210,8 +211,36 @@ fn delete(state: &State, job: &OpenJob, named: &Named) -> Answer {
     Ok(Json(json!({"ok": true, "artifact_id": meta.id.to_string()})))
 }
 
+/// The runs whose artifacts a job sees: GitHub has one run for all attempts, and what jobs made that do not run again is there.
+fn runs(job: &OpenJob) -> impl Iterator<Item = i64> + '_ {
+    std::iter::once(job.run).chain(job.earlier.iter().copied())
+}
+
+/// The artifacts that a job sees, oldest first; of two with a name the newer one.
+fn visible(state: &State, job: &OpenJob) -> Result<Vec<ArtifactMeta>, ServiceError> {
+    let mut all: Vec<ArtifactMeta> = Vec::new();
+    for run in runs(job) {
+        let listed = state.artifacts.list(run, now_ms());
+        let mut listed = listed.map_err(ServiceError::io("list", std::path::Path::new("artifacts")))?;
+        listed.retain(|meta| all.iter().all(|newer| newer.name != meta.name));
+        all.append(&mut listed);
+    }
+    all.sort_by_key(|meta| meta.id);
+    Ok(all)
+}
+
+/// The artifact of this name that a job sees.
 fn get(state: &State, job: &OpenJob, name: &str) -> Result<Option<ArtifactMeta>, ServiceError> {
-    let found = state.artifacts.get(job.run, name, now_ms());
+    for run in runs(job) {
+        if let Some(meta) = of_run(state, run, name)? {
+            return Ok(Some(meta));
+        }
+    }
+    Ok(None)
+}
+
+fn of_run(state: &State, run: i64, name: &str) -> Result<Option<ArtifactMeta>, ServiceError> {
+    let found = state.artifacts.get(run, name, now_ms());
     found.map_err(ServiceError::io("read", std::path::Path::new("an artifact")))
 }
 

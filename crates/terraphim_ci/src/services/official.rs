@@ -159,7 +159,7 @@ async fn run(generation: Generation, megabytes: u32) {
     let services = Services::new(world.host.clone(), Settings::default());
     let mut job = identity();
     job.vm_id = id.to_string();
-    let access = services.of_run(1).open(&job).await.unwrap();
+    let access = services.of_run(1, Vec::new()).open(&job).await.unwrap();
     let mut env = access.actions.clone();
     env.extend(access.steps.clone());
     for (name, value) in [

@@ -27,6 +27,8 @@ pub(super) struct OpenJob {
     pub(super) ids: BackendIds,
     /// The number of its run.
     pub(super) run: i64,
+    /// The runs that its run repeats in part, the newest first: their artifacts are there too.
+    pub(super) earlier: Vec<i64>,
     pub(super) identity: JobIdentity,
     pub(super) scopes: Scopes,
     /// How its processes reach the services: `http://results.localhost:PORT`.

@@ -105,7 +105,10 @@ impl World {
 
     fn job(&self, run: i64, identity: &JobIdentity) -> Job<'_> {
         let run_id = uuid::Uuid::from_u128(run.unsigned_abs().into());
-        let open = open_job(run, &JobIdentity { run_id, ..identity.clone() }, 4321);
+        self.add(open_job(run, &JobIdentity { run_id, ..identity.clone() }, 4321))
+    }
+
+    fn add(&self, open: OpenJob) -> Job<'_> {
         let (access, _) = access(&self.state, &open);
         let open = Arc::new(open);
         self.state.add_job(Arc::clone(&open));
@@ -274,6 +277,45 @@ async fn an_artifact_is_uploaded_in_blocks_listed_downloaded_and_deleted() {
     );
     reader.call(ARTIFACTS, "DeleteArtifact", message).await.refused(404, "not_found");
     world.get(signed["signed_url"].as_str().unwrap()).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn artifacts_of_the_runs_that_a_run_repeats_in_part_are_there_until_it_makes_newer_ones() {
+    let world = World::new();
+    // GitHub: the id of a run stays when it is repeated.
+    let first = world.add(open_job(1, &identity(), 4321));
+    let second = world.add(OpenJob { earlier: vec![1], ..open_job(2, &identity(), 4321) });
+    let whole = world.add(open_job(3, &identity(), 4321));
+    for name in ["built", "report"] {
+        assert_eq!(first.upload(name, json!({}), b"of 1").await.json()["ok"], true);
+    }
+    assert_eq!(second.upload("report", json!({}), b"of 2, longer").await.json()["ok"], true);
+    second.upload("report", json!({}), b"again").await.refused(409, "already_exists");
+    let sizes = async |job: &Job<'_>| {
+        let listed = job.artifacts("ListArtifacts", json!({})).await.json();
+        let mut sizes: Vec<String> = listed["artifacts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| format!("{} {}", it["name"], it["size"]).replace('"', ""))
+            .collect();
+        sizes.sort();
+        sizes
+    };
+    assert_eq!(sizes(&second).await, ["built 4", "report 12"]);
+    assert_eq!(sizes(&first).await, ["built 4", "report 4"]);
+    assert!(sizes(&whole).await.is_empty());
+    let content = async |maker: &Job<'_>, name: &str| {
+        let message = maker.with_ids(json!({"name": name}));
+        let signed = second.call(ARTIFACTS, "GetSignedArtifactURL", message).await.json();
+        world.get(signed["signed_url"].as_str().unwrap()).await.body
+    };
+    assert_eq!(content(&first, "built").await, b"of 1");
+    assert_eq!(content(&second, "report").await, b"of 2, longer");
+    whole
+        .call(ARTIFACTS, "GetSignedArtifactURL", first.with_ids(json!({"name": "built"})))
+        .await
+        .refused(404, "not_found");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What `tci run` refuses before any VM starts, and says why; what it shows without running.
 
-use crate::fixture::World;
+use crate::fixture::{Said, World};
 
 const GOOD: &str = "\
 name: CI
@@ -37,6 +37,28 @@ fn jobs_are_listed_and_a_dry_run_says_what_would_happen() {
 }
 
 #[test]
+fn names_that_need_a_run_are_shown_as_they_are_written() {
+    let world = World::with_workflow(
+        "on: push
+jobs:
+  a:
+    name: On ${{ matrix.os }}
+    runs-on: ubuntu-latest
+    strategy: {matrix: {os: [x, y]}}
+    steps:
+      - {name: 'Build {${{matrix.os}}} of ${{ github.ref }}', run: make}
+      - run: |
+          echo ${{ github.sha }}
+          echo more
+",
+    );
+    world
+        .run(&["run", "-n"])
+        .prints(&["1. Build {${{ matrix.os }}} of ${{ github.ref }}\n", "2. echo ${{ github.sha }}\n"]);
+    world.run(&["run", "-l"]).prints(&["On ${{ matrix.os }}"]);
+}
+
+#[test]
 fn a_file_a_directory_and_the_flag_mean_the_same() {
     let world = World::with_workflow(GOOD);
     for args in [
@@ -47,6 +69,30 @@ fn a_file_a_directory_and_the_flag_mean_the_same() {
     ] {
         world.run(&args).prints(&[".github/workflows/ci.yml"]);
     }
+}
+
+#[test]
+fn a_workflow_is_found_by_the_name_of_its_file() {
+    let world = World::with_workflow(GOOD);
+    world.write("sub/readme.txt", "");
+    for (directory, args) in [
+        (".", vec!["run", "-l", "ci.yml"]),
+        (".", vec!["run", "-l", "-W", "ci.yml"]),
+        ("sub", vec!["run", "-l", "ci.yml"]),
+        (".", vec!["plan", "ci.yml"]),
+    ] {
+        let output = world.tci().current_dir(world.repo().join(directory)).args(&args).output().unwrap();
+        let said = Said::of(&output);
+        said.prints(&[".github/workflows/ci.yml"]);
+        let note = "there is no ci.yml here: taking .github/workflows/ci.yml of the repository\n";
+        assert!(said.stderr.contains(note), "{args:?}: {said:?}");
+    }
+    // What is there is taken, and only a name is looked for elsewhere.
+    world.write("ci.yml", &GOOD.replace("build", "other"));
+    let said = world.run(&["run", "-l", "ci.yml"]);
+    said.prints(&["other"]);
+    assert_eq!(said.stderr, "");
+    world.run(&["run", "-l", "sub/ci.yml"]).fails(2, &["cannot find sub/ci.yml"]);
 }
 
 #[test]

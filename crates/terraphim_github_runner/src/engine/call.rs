@@ -53,7 +53,7 @@ impl Caller {
     }
 }
 
-/// Runs the workflow that a job calls.
+/// Runs the workflow that a job calls. `keeps`: nothing that the job needs has run, so jobs of the workflow may be kept.
 ///
 /// Not an `async fn`: the called workflow may call others, and the type of such a future would hold itself.
 pub(super) fn run_call<'a>(
@@ -62,7 +62,7 @@ pub(super) fn run_call<'a>(
     call: PlannedCall,
     planned: Arc<PlannedJob>,
     ready: ReadyJob,
-    (cancel, held): (CancellationToken, Arc<[String]>),
+    (cancel, held, keeps): (CancellationToken, Arc<[String]>, bool),
 ) -> Pin<Box<dyn Future<Output = Result<Ended>> + Send + 'a>> {
     Box::pin(async move {
         let called = match called(&shared, &call, &ready) {
@@ -87,6 +87,7 @@ pub(super) fn run_call<'a>(
         }
         let mut scope = Scope::new(Arc::clone(&called), commons, cancel);
         scope.hold(held);
+        scope.keep(keeps);
         scope.run().await?;
         let ends: Vec<Conclusion> = scope.results().map(|(_, result, _)| result).collect();
         let conclusion = combine(&ends);
@@ -101,7 +102,7 @@ pub(super) fn run_call<'a>(
         };
         drop(memberships);
         let end = End { outcome: conclusion, conclusion };
-        Ok(Ended { end, outputs, reports: scope.reports() })
+        Ok(Ended { end, outputs, is_kept: scope.is_kept(), reports: scope.reports() })
     })
 }
 
@@ -138,6 +139,7 @@ fn called(shared: &Shared, call: &PlannedCall, ready: &ReadyJob) -> Result<Share
         masker,
         caller,
         remotes: Arc::clone(&shared.remotes),
+        output_size: Arc::clone(&shared.output_size),
     })
 }
 

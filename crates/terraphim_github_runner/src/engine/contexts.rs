@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 use terraphim_actions::expr::{Object, Value};
+use uuid::Uuid;
 
 use super::inputs::RunInputs;
 use super::plan::Plan;
@@ -57,7 +58,7 @@ fn github(plan: &Plan, inputs: &RunInputs) -> Object {
         ("repository_owner_id", text("/repository/owner/id")),
         ("repository_id", text("/repository/id")),
         ("repositoryUrl", repository.clone_url.clone().unwrap_or_default()),
-        ("run_id", run_number(inputs)),
+        ("run_id", run_number(inputs.run_id)),
         ("run_number", inputs.run_number.to_string()),
         ("run_attempt", inputs.run_attempt.to_string()),
         ("retention_days", "90".to_owned()),
@@ -88,9 +89,13 @@ fn text_of(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A decimal number for the run, as GitHub's ids are: 53 bits of the run's id, which a double holds exactly.
-fn run_number(inputs: &RunInputs) -> String {
-    (inputs.run_id.as_u128() >> (128 - 53)).to_string()
+/// A decimal number for the run, as GitHub's ids are: 53 bits, which a double holds exactly. They are the milliseconds of the
+/// run's id (a UUID of version 7), which need 42 bits until the year 2109, and its last 11 bits, which are random: the runs of
+/// one command are made in the same millisecond.
+fn run_number(run_id: Uuid) -> String {
+    let id = run_id.as_u128();
+    let (milliseconds, random) = (id >> 80, id & 0x7ff);
+    (((milliseconds << 11) | random) & ((1 << 53) - 1)).to_string()
 }
 
 /// `refs/heads/a/b` is the branch `a/b`; of pull requests GitHub gives `12/merge` and calls it a branch.
@@ -224,6 +229,19 @@ mod tests {
         assert_eq!(urls(Some("https://github.com/a/b.git")).0, "https://github.com");
         assert_eq!(urls(Some("https://u:p@git.example.org/a/b")).1, "https://git.example.org/api/v3");
         assert_eq!(urls(Some("git@github.com:a/b")).0, "https://github.com");
+    }
+
+    #[test]
+    fn runs_of_the_same_millisecond_have_ids_of_their_own_that_a_double_holds() {
+        let at = |milliseconds: u128, rest: u128| {
+            run_number(Uuid::from_u128((milliseconds << 80) | (0x7 << 76) | (0x2 << 62) | rest))
+        };
+        let number = |text: String| text.parse::<u64>().unwrap();
+        let now = 1_796_000_000_000;
+        let (first, second) = (number(at(now, 1)), number(at(now, 2)));
+        assert_ne!(first, second);
+        assert!(number(at(now + 1, 0)) > first.max(second));
+        assert!(number(at((1 << 42) - 1, u128::from(u32::MAX))) < 1 << 53);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::report::EnvironmentReport;
+
 /// Identifies one job of a run: the job's id, and for a matrix its index (`test.2`).
 ///
 /// Unique in a run and safe as the name of a file.
@@ -226,6 +228,27 @@ pub enum RunEvent {
         /// [`Conclusion::Skipped`] or [`Conclusion::Cancelled`].
         conclusion: Conclusion,
         /// When.
+        at: DateTime<Utc>,
+    },
+    /// A job is not run, because it ended well in the run that this one repeats.
+    JobKept {
+        /// The job.
+        job: JobKey,
+        /// Its name for people.
+        name: String,
+        /// The environment that it was for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentReport>,
+        /// `permissions`, without the scopes in which it may do nothing; absent if neither the job nor the workflow says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        permissions: Option<IndexMap<&'static str, &'static str>>,
+        /// How it ended.
+        outcome: Conclusion,
+        /// The same after `continue-on-error`: what dependent jobs see.
+        conclusion: Conclusion,
+        /// Its outputs.
+        outputs: IndexMap<String, String>,
+        /// When this was found.
         at: DateTime<Utc>,
     },
     /// A step begins. One whose condition is false does not begin, it only finishes.

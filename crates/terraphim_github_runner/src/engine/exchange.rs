@@ -56,8 +56,6 @@ pub(super) struct Written {
     pub(super) problems: Vec<String>,
     /// What is said as an error and does not fail the step.
     pub(super) errors: Vec<String>,
-    /// What is wrong with them and harmless.
-    pub(super) warnings: Vec<String>,
 }
 
 impl Exchange {
@@ -135,11 +133,12 @@ impl Written {
             FileCommand::Output => self.outputs = self.pairs("GITHUB_OUTPUT", text),
             // Only an action has a later stage that could read it, but what is wrong is said all the same.
             FileCommand::State => self.state = self.pairs("GITHUB_STATE", text),
-            FileCommand::Summary if text.len() > MAX_SUMMARY => {
-                let size = text.len();
-                self.warnings
-                    .push(format!("GITHUB_STEP_SUMMARY has {size} bytes, more than {MAX_SUMMARY}: dropped"));
-            }
+            // GitHub's text and level (actions/runner, CreateStepSummaryCommand): the summary is lost, the step goes on.
+            FileCommand::Summary if text.len() > MAX_SUMMARY => self.errors.push(format!(
+                "$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of {}k, got {}k.",
+                MAX_SUMMARY / 1024,
+                text.len() / 1024
+            )),
             FileCommand::Summary => self.summary = Some(text.to_owned()),
         }
     }
@@ -180,6 +179,16 @@ mod tests {
             assert_eq!(found, [("a", "1")], "{command:?}");
             assert_eq!(written.problems.len(), 1, "{command:?}");
         }
+    }
+
+    #[test]
+    fn a_summary_that_is_too_long_is_an_error_that_fails_nothing() {
+        let most = "x".repeat(MAX_SUMMARY);
+        assert_eq!(read(FileCommand::Summary, &most).summary.as_ref(), Some(&most));
+        let written = read(FileCommand::Summary, &format!("{most}{}", "y".repeat(1024)));
+        let text = "$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of 1024k, got 1025k.";
+        assert_eq!((written.summary, written.problems), (None, Vec::new()));
+        assert_eq!(written.errors, [text]);
     }
 
     #[test]

@@ -12,7 +12,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::clock::Timing;
+use super::event::JobKey;
 use super::groups::Groups;
+use super::kept::KeptJob;
 use super::layout::Layout;
 use super::services::JobServices;
 use crate::action::{ActionStore, WorkflowPlace};
@@ -59,6 +61,9 @@ pub struct RunInputs {
     pub jobs: Vec<String>,
     /// Run only the jobs of matrices that have one of these values for each key that is named here.
     pub matrix: IndexMap<String, Vec<String>>,
+    /// How jobs ended in the run that this one repeats in part, by their keys. They do not run again unless something that
+    /// they need does.
+    pub kept: IndexMap<JobKey, KeptJob>,
     /// How jobs are kept apart.
     pub isolation: Isolation,
     /// How many jobs may run at the same time.
@@ -109,6 +114,7 @@ impl RunInputs {
             inputs: IndexMap::new(),
             jobs: Vec::new(),
             matrix: IndexMap::new(),
+            kept: IndexMap::new(),
             isolation: Isolation::Workflow,
             parallelism: 1,
             vm_types: VmTypes::default(),

@@ -31,10 +31,6 @@ use super::shared::Shared;
 use super::step::Task;
 use crate::error::Result;
 
-/// The bytes of the outputs of a job, in UTF-16; more are an error of the job. GitHub: docs, "Workflow syntax",
-/// `jobs.<job_id>.outputs`.
-const MAX_OUTPUTS: usize = 1 << 20;
-
 /// A job that runs.
 pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
@@ -440,7 +436,7 @@ impl Job {
         report
     }
 
-    /// Evaluates `outputs`. Empty ones are left out, and those that hold a secret.
+    /// Evaluates `outputs`. Empty ones are left out, and those that hold a secret; all of them if they are too long.
     async fn outputs(&mut self) -> Result<IndexMap<String, String>> {
         let planned = Arc::clone(&self.planned);
         let Some(template) = &planned.outputs else { return Ok(IndexMap::new()) };
@@ -464,9 +460,8 @@ impl Job {
             let text = format!("The output {name:?} may hold a secret and is left out.");
             self.annotate(AnnotationLevel::Warning, text).await;
         }
-        let size: usize = outputs.values().map(|value| 2 * value.encode_utf16().count()).sum();
-        if size > MAX_OUTPUTS {
-            self.fail(format!("Job outputs exceed {MAX_OUTPUTS} bytes: they have {size}, in UTF-16")).await;
+        if let Err(text) = self.shared.output_size.add(&outputs) {
+            self.fail(text).await;
             outputs.clear();
         }
         Ok(outputs)
@@ -487,6 +482,7 @@ impl Job {
             matrix: self.ready.matrix.clone(),
             outcome: self.status,
             conclusion: if tolerated { Conclusion::Success } else { self.status },
+            kept: false,
             outputs,
             environment,
             permissions: environment::permissions(&self.planned),

@@ -86,6 +86,8 @@ pub(super) struct Composite {
     pub(super) directory: String,
     /// The repository and the place in it, if it is from one: what `$/` refers to.
     pub(super) origin: Option<Origin>,
+    /// How the step that uses it names it, if it is from another repository.
+    pub(super) used: Option<ActionReference>,
     /// `github.action_status`: how its steps go so far.
     pub(super) status: Conclusion,
     /// `success()` and `failure()` look at the job, as in the steps that run before and after it.

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | `planner`, `parallel`, `supported`: files to plans | `run`, `scope`, `call`: the jobs of a run and of the workflows it calls |
 //! | `graph`: which job does what next | `commons`, `place`: VMs and what is put into them |
-//! | `expand`, `preflight`: one job of the plan to jobs to run | `job`, `level`, `step`, `background`, `script`, `action`: one job |
+//! | `expand`, `preflight`: one job of the plan to jobs to run; `kept`: those that need not | `job`, `level`, `step`, `background`, `script`, `action`: one job |
 //! | `container`: what is pure in it | `container`: containers in the VM of a job |
-//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `matchers`, `hash_files`, `around`, `group`, `groups` |
+//! | `shell`, `contexts`, `functions`, `exchange`, `commands`, `lines`, `glob` | `output`, `outputs`, `matchers`, `hash_files`, `around`, `group`, `groups` |
 
 mod action;
 mod around;
@@ -33,12 +33,14 @@ mod groups;
 mod hash_files;
 mod inputs;
 mod job;
+mod kept;
 mod layout;
 mod level;
 mod lines;
 mod masks;
 mod matchers;
 mod output;
+mod outputs;
 mod parallel;
 mod place;
 mod plan;
@@ -65,6 +67,7 @@ pub use groups::Groups;
 pub use inputs::{
     EmptyWorkspace, EnvironmentSettings, Isolation, RunInputs, Secret, VmTypes, WorkspaceSource,
 };
+pub use kept::KeptJob;
 pub use layout::Layout;
 pub(crate) use lines::split_lines;
 pub use plan::{Command, Plan, PlannedAction, PlannedCall, PlannedJob, PlannedStep, StepLimit, Work};

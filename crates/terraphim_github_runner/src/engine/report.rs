@@ -53,6 +53,9 @@ pub struct JobReport {
     pub outcome: Conclusion,
     /// The same after `continue-on-error`.
     pub conclusion: Conclusion,
+    /// It ended so in the run that this one repeats, and did not run again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// Its outputs.
     pub outputs: IndexMap<String, String>,
     /// The environment that it was for.
@@ -84,6 +87,7 @@ impl JobReport {
             matrix: None,
             outcome: conclusion,
             conclusion,
+            kept: false,
             outputs: IndexMap::new(),
             environment: None,
             permissions: None,

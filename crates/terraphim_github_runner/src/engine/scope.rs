@@ -20,6 +20,7 @@ use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::expand::{self, ExpandError, Needed, ReadyJob, Rules};
 use super::functions::JobFunctions;
 use super::graph::{Action, End, Event, Expansion, Graph, Instance};
+use super::kept::Earlier;
 use super::place::run_job;
 use super::report::JobReport;
 use super::shared::Shared;
@@ -32,13 +33,15 @@ pub(super) struct Ended {
     pub(super) end: End,
     /// What jobs that need it see.
     pub(super) outputs: IndexMap<String, String>,
+    /// Nothing of it has run in this run.
+    pub(super) is_kept: bool,
     pub(super) reports: Vec<JobReport>,
 }
 
 impl From<JobReport> for Ended {
     fn from(report: JobReport) -> Ended {
         let end = End { outcome: report.outcome, conclusion: report.conclusion };
-        Ended { end, outputs: report.outputs.clone(), reports: vec![report] }
+        Ended { end, outputs: report.outputs.clone(), is_kept: report.kept, reports: vec![report] }
     }
 }
 
@@ -51,6 +54,10 @@ struct Known {
     reports: Vec<Vec<JobReport>>,
     /// Of all its instances; the last that has a value wins.
     outputs: IndexMap<String, String>,
+    /// Nothing that it needs is fresh.
+    keeps: bool,
+    /// Something of it ran or was decided in this run, so that what needs it is not kept.
+    is_fresh: bool,
 }
 
 /// The jobs of one workflow.
@@ -65,6 +72,8 @@ pub(super) struct Scope<'a> {
     tokens: HashMap<Instance, CancellationToken>,
     /// The concurrency groups of what the jobs are part of.
     held: Arc<[String]>,
+    /// Jobs that ended well in the run that this one repeats may be kept.
+    keeps: bool,
 }
 
 impl<'a> Scope<'a> {
@@ -84,12 +93,23 @@ impl<'a> Scope<'a> {
             running: FuturesUnordered::new(),
             tokens: HashMap::new(),
             held: Arc::from([]),
+            keeps: true,
         }
     }
 
     /// What the jobs are part of is in these concurrency groups.
     pub(super) fn hold(&mut self, held: Arc<[String]>) {
         self.held = held;
+    }
+
+    /// Whether jobs that ended well in the run that this one repeats may be kept.
+    pub(super) fn keep(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// Nothing has run: all jobs are kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.jobs.iter().all(|job| !job.is_fresh)
     }
 
     /// Runs all jobs.
@@ -178,8 +198,19 @@ impl<'a> Scope<'a> {
         let planned = &shared.plan.jobs[job];
         let needs: Vec<Needed<'_>> = planned.needs.iter().map(|need| self.needed(&shared, *need)).collect();
         self.jobs[job].contexts = expand::job_contexts(&shared.contexts, &needs);
-        let expanded = match self.condition(job, self.is_cancelled) {
+        self.jobs[job].keeps = self.keeps && planned.needs.iter().all(|need| !self.jobs[*need].is_fresh);
+        let condition = match self.earlier(job) {
+            Earlier::Skipped => {
+                self.skip(job, Conclusion::Skipped).await;
+                return Event::Skipped(job);
+            }
+            // It held then, whatever it asks for: the attempt, say.
+            Earlier::Began if !self.is_cancelled => Ok(true),
+            Earlier::Began | Earlier::Unknown => self.condition(job, self.is_cancelled),
+        };
+        let expanded = match condition {
             Ok(false) => {
+                self.jobs[job].is_fresh = true;
                 self.skip(job, Conclusion::Skipped).await;
                 return Event::Skipped(job);
             }
@@ -205,6 +236,15 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// What became of a job in the run that this one repeats, as far as it counts.
+    fn earlier(&self, job: usize) -> Earlier {
+        if !self.jobs[job].keeps {
+            return Earlier::Unknown;
+        }
+        let whole = self.shared.caller.key(&self.shared.plan.jobs[job].id, None);
+        Earlier::of(&self.shared.inputs.kept, &whole)
+    }
+
     fn needed<'s>(&'s self, shared: &'s Shared, need: usize) -> Needed<'s> {
         Needed {
             id: &shared.plan.jobs[need].id,
@@ -218,12 +258,19 @@ impl<'a> Scope<'a> {
         self.tokens.insert(instance, token.clone());
         let (shared, commons) = (Arc::clone(&self.shared), Arc::clone(&self.commons));
         let held = Arc::clone(&self.held);
+        let keeps = self.jobs[instance.job].keeps;
         let ready = self.jobs[instance.job].ready[instance.index].clone();
         let planned = Arc::new(shared.plan.jobs[instance.job].clone());
         self.running.push(Box::pin(async move {
-            let ended = match planned.call.clone() {
-                Some(call) => run_call(shared, commons, call, planned, ready, (token, held)).await,
-                None => run_job(shared, &commons, planned, ready, (token, held)).await.map(Ended::from),
+            let kept = if keeps && planned.call.is_none() { shared.kept(&ready) } else { None };
+            let ended = match (kept, planned.call.clone()) {
+                (Some(kept), _) => Ok(shared.keep(&planned, &ready, kept).await.into()),
+                (None, Some(call)) => {
+                    run_call(shared, commons, call, planned, ready, (token, held, keeps)).await
+                }
+                (None, None) => {
+                    run_job(shared, &commons, planned, ready, (token, held)).await.map(Ended::from)
+                }
             };
             (instance, ended)
         }));
@@ -232,6 +279,7 @@ impl<'a> Scope<'a> {
     /// Notes how an instance ended.
     fn note(&mut self, instance: Instance, ended: Ended) -> End {
         let known = &mut self.jobs[instance.job];
+        known.is_fresh |= !ended.is_kept;
         known.outputs.extend(ended.outputs);
         known.reports[instance.index] = ended.reports;
         ended.end
@@ -258,6 +306,7 @@ impl<'a> Scope<'a> {
             ExpandError::Template(error) => self.shared.plan.describe(error),
             ExpandError::Label { .. } => error.to_string(),
         };
+        self.jobs[job].is_fresh = true;
         let report = self.whole(job, Conclusion::Failure);
         let report = self.shared.tell_broken(report, &text).await;
         self.jobs[job].reports = vec![vec![report]];
@@ -266,8 +315,9 @@ impl<'a> Scope<'a> {
     /// A report for a job as a whole, without its matrix.
     fn whole(&self, job: usize, conclusion: Conclusion) -> JobReport {
         let planned = &self.shared.plan.jobs[job];
-        let name = planned.name.literal_text().filter(|name| !name.is_empty());
-        let name = self.shared.caller.name(name.as_deref().unwrap_or(&planned.id));
+        // GitHub shows what is written: nothing is evaluated for a job that does not begin (actions/runner, issue 952).
+        let name = planned.name.written();
+        let name = self.shared.caller.name(if name.trim().is_empty() { &planned.id } else { &name });
         JobReport::not_run(self.shared.caller.key(&planned.id, None), &planned.id, &name, conclusion)
     }
 }

@@ -315,9 +315,6 @@ async fn tell(
     for problem in written.errors.iter().chain(&written.problems) {
         output.annotate(error(problem.clone())).await;
     }
-    for warning in &written.warnings {
-        output.annotate(Annotation::new(AnnotationLevel::Warning, warning.clone())).await;
-    }
     let requests = output.finish().await;
     if (requests.has_failed || !written.problems.is_empty()) && conclusion == Conclusion::Success {
         conclusion = Conclusion::Failure;

@@ -11,6 +11,7 @@ use super::contexts::RunContexts;
 use super::event::{RunEvent, RunObserver};
 use super::expand::ReadyJob;
 use super::inputs::RunInputs;
+use super::outputs::OutputSize;
 use super::plan::{Plan, PlannedJob};
 use crate::workflow::CommandExecutor;
 
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) caller: Caller,
     /// The actions of other repositories.
     pub(super) remotes: Arc<Remotes>,
+    /// How much the outputs of all jobs of the run are.
+    pub(super) output_size: Arc<OutputSize>,
 }
 
 impl Shared {
@@ -52,6 +55,7 @@ impl Shared {
             masker,
             caller: Caller::default(),
             remotes: Arc::default(),
+            output_size: Arc::default(),
         })
     }
 
@@ -73,7 +77,9 @@ impl Shared {
     pub(super) fn shows_debug(&self) -> bool {
         let name = "ACTIONS_STEP_DEBUG";
         let secret = self.inputs.secrets.get(name).map(|secret| secret.expose());
-        secret.or(self.inputs.vars.get(name).map(String::as_str)) == Some("true")
+        let value = secret.or(self.inputs.vars.get(name).map(String::as_str));
+        // GitHub's runner reads it with .NET's `bool.TryParse`.
+        value.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
     }
 
     /// The context `github` of a job.

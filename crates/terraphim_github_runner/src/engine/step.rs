@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::action::{Loaded, Post};
+use super::contexts::env_context;
 use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::functions::StepFunctions;
 use super::job::Job;
@@ -161,6 +162,7 @@ impl Job {
         if matches!(holds, Ok(false)) {
             return Ok(Attempt::not_begun(frame, Conclusion::Skipped));
         }
+        frame.contexts.insert("github", frame.github.clone());
         self.tell_begin(&frame, step.background).await;
         let end = match holds {
             Ok(_) => boxed(|| self.work(step, &mut frame, task, condition)).await?,
@@ -189,10 +191,6 @@ impl Job {
     fn frame(&self, step: &PlannedStep, stage: Stage, condition: &Condition) -> Frame {
         let mut github = self.github.clone();
         github.insert("action", step.key.as_str());
-        if let Some(reference) = self.used_reference(step) {
-            github.insert("action_repository", reference.full_name());
-            github.insert("action_ref", reference.reference);
-        }
         // GitHub's runner names them before anything of the step is evaluated (`FileCommandManager.InitializeFiles`).
         let exchange = Uuid::new_v4();
         if let Ok(site) = self.site() {
@@ -208,23 +206,29 @@ impl Job {
             }
             None => Arc::new(Holder::new(condition.clone(), Object::new(), None)),
         };
+        // What is evaluated before the step begins still sees the action that it is in, and what comes after sees its own or
+        // none. Composite actions count on it: `env: {REF: "${{ github.action_ref }}"}` (actions/runner, issue 2473).
+        let mut outside = github.clone();
+        let composite = self.level.composite.as_ref();
+        name_action(&mut outside, composite.and_then(|composite| composite.used.as_ref()));
+        name_action(&mut github, self.used_reference(step).as_ref());
         Frame {
             number: self.number,
             stage,
-            contexts: self.contexts(&env, &github),
+            contexts: self.contexts(&env, &outside),
             exchange,
             env,
             own_env: IndexMap::new(),
             github,
             holder,
-            name: staged(stage, default_name(step)),
+            name: self.masks.mask(&staged(stage, default_name(step))),
             started_at: Utc::now(),
             started: Instant::now(),
         }
     }
 
     /// The action of another repository that a step uses.
-    fn used_reference(&self, step: &PlannedStep) -> Option<ActionReference> {
+    pub(super) fn used_reference(&self, step: &PlannedStep) -> Option<ActionReference> {
         match &step.work {
             Work::Action(action) => ActionReference::of(&action.uses),
             _ => None,
@@ -241,7 +245,7 @@ impl Job {
             }
             Err(error) => return Ok(Err(error)),
         }
-        frame.contexts = self.contexts(&frame.env, &frame.github);
+        frame.contexts.insert("env", env_context(&frame.env));
         Ok(Ok(()))
     }
 
@@ -375,6 +379,13 @@ impl Job {
     }
 }
 
+fn name_action(github: &mut Object, action: Option<&ActionReference>) {
+    if let Some(action) = action {
+        github.insert("action_repository", action.full_name());
+        github.insert("action_ref", action.reference.as_str());
+    }
+}
+
 fn report(step: &PlannedStep, stage: Stage, attempt: Attempt) -> StepReport {
     let conclusion = attempt.conclusion();
     let Attempt { frame, tolerated, end } = attempt;
@@ -411,12 +422,12 @@ fn default(defaults: &[Template], key: &str, scope: &Scope<'_>) -> Result<Option
 
 /// A name that needs no evaluation.
 fn default_name(step: &PlannedStep) -> String {
-    let written = |template: &Template| template.literal_text().map(|text| first_line(&text).to_owned());
-    if let Some(name) = step.name.as_ref().and_then(written) {
-        return name;
+    let written = |template: &Template| first_line(&template.written()).to_owned();
+    if let Some(name) = &step.name {
+        return written(name);
     }
     match &step.work {
-        Work::Script { run, .. } => format!("Run {}", written(run).unwrap_or_else(|| step.key.clone())),
+        Work::Script { run, .. } => format!("Run {}", written(run)),
         Work::Command { text, .. } => first_line(text).to_owned(),
         Work::Action(action) => format!("Run {}", action.text),
         Work::Wait { .. } => "Wait".to_owned(),

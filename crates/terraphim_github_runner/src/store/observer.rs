@@ -123,6 +123,20 @@ impl StoreObserver {
                 self.start_job(job, job_start(job, name, *at)).await?;
                 self.end_job(job, job_end((*conclusion, *conclusion), *at)).await
             }
+            RunEvent::JobKept { job, name, environment, permissions, outcome, conclusion, outputs, at } => {
+                let start = JobStart {
+                    environment: environment.as_ref().map(|it| it.name.clone()),
+                    permissions: permissions.as_ref().map(|it| serde_json::json!(it)),
+                    ..job_start(job, name, *at)
+                };
+                self.start_job(job, start).await?;
+                let end = JobEnd {
+                    outputs: serde_json::json!(outputs),
+                    environment_url: environment.as_ref().and_then(|it| it.url.clone()),
+                    ..job_end((*outcome, *conclusion), *at)
+                };
+                self.end_job(job, end).await
+            }
             RunEvent::StepStarted { job, name, number, background, at, .. } => {
                 self.start_step(job, *number, name, *background, *at, steps).await
             }

@@ -9,7 +9,8 @@ use terraphim_vm::ProcessId;
 
 use super::*;
 use crate::engine::{
-    Annotation, AnnotationLevel, Conclusion, JobKey, Phase, RunConclusion, RunEvent, RunObserver as _,
+    Annotation, AnnotationLevel, Conclusion, EnvironmentReport, JobKey, Phase, RunConclusion, RunEvent,
+    RunObserver as _,
 };
 
 fn new_run() -> NewRun {
@@ -78,6 +79,33 @@ fn step_finished(key: &JobKey, number: usize, outcome: Conclusion, conclusion: C
         duration: Duration::from_millis(1),
         at: time(1_300),
     }
+}
+
+#[tokio::test]
+async fn a_job_that_is_kept_is_recorded_with_what_it_gave() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, id) = store_with_run(dir.path(), &ProcessId::current().unwrap()).await;
+    let observer = StoreObserver::new(store.clone(), id);
+    let environment = EnvironmentReport { name: "prod".into(), url: Some("https://prod.example".into()) };
+    let kept = RunEvent::JobKept {
+        job: JobKey::new("build", Some(1)),
+        name: "Build".into(),
+        environment: Some(environment.clone()),
+        permissions: None,
+        outcome: Conclusion::Failure,
+        conclusion: Conclusion::Success,
+        outputs: IndexMap::from([("version".to_owned(), "1.2".to_owned())]),
+        at: time(1_000),
+    };
+    observer.observe(&kept).await;
+    assert!(observer.error().is_none());
+    let detail = store.detail(id).await.unwrap();
+    let [job] = detail.jobs.as_slice() else { panic!("{detail:?}") };
+    assert_eq!((job.key.as_str(), job.vm_id.as_ref(), job.steps.len()), ("build.1", None, 0));
+    let (failure, success) = (StoredConclusion::Failure, StoredConclusion::Success);
+    assert_eq!((job.outcome, job.conclusion), (Some(failure), Some(success)));
+    assert_eq!(job.outputs, serde_json::json!({"version": "1.2"}));
+    assert_eq!(job.environment, Some(environment));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod git_server;
 mod host;
 mod learning;
 mod remote;
+mod rerun;
 #[path = "../support/secret_texts.rs"]
 mod secret_texts;
 mod secrets;

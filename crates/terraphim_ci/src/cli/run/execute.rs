@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use chrono::Utc;
+use indexmap::IndexMap;
 use terraphim_github_runner::{
     SessionManagerConfig,
-    engine::{self, EngineError, Layout, Patience, Plan, QueuedObserver, RunInputs, RunReport},
+    engine::{
+        self, EngineError, JobKey, KeptJob, Layout, Patience, Plan, QueuedObserver, RunInputs, RunReport,
+    },
     session::{LocalVmProvider, SessionManager},
     store::{NewRun, RunId, RunStore, StoreObserver, StoredConclusion},
     workflow::LocalCommandExecutor,
@@ -41,6 +44,17 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     /// The run that it repeats.
     pub(crate) rerun_of: Option<RunId>,
+    /// What it takes over from that run.
+    pub(crate) taken_over: TakenOver,
+}
+
+/// What a run takes over from one that it repeats in part.
+#[derive(Debug, Default)]
+pub(crate) struct TakenOver {
+    /// The jobs that do not run again.
+    pub(crate) jobs: IndexMap<JobKey, KeptJob>,
+    /// The run that it repeats and those that that one repeats, the newest first: their artifacts are there.
+    pub(crate) runs: Vec<RunId>,
 }
 
 /// Everything that runs share.
@@ -210,7 +224,9 @@ async fn run_one(
             inputs.vm_types.engines.insert(name.clone());
         }
     }
-    inputs.services = Some(context.services.of_run(id.0));
+    let earlier = job.taken_over.runs.iter().map(|run| run.0).collect();
+    inputs.services = Some(context.services.of_run(id.0, earlier));
+    inputs.kept.clone_from(&job.taken_over.jobs);
     inputs.run_number = run.run_number.unsigned_abs();
     inputs.run_attempt = run.attempt.unsigned_abs();
     let recorder = Arc::new(StoreObserver::new(context.store.clone(), id));

@@ -21,10 +21,10 @@ use terraphim_github_runner::engine;
 
 pub(super) use actions::ActionArgs;
 pub(super) use event::{payload, reference};
-pub(super) use execute::{Job, execute};
+pub(super) use execute::{Job, TakenOver, execute};
 pub(super) use request::{outside_git, repository_of};
 pub(super) use secrets::{SecretArgs, Secrets, ask, keep_out_of_core_files};
-pub(super) use select::{Selection, find, with_needs};
+pub(super) use select::{Selection, find};
 pub(super) use variables::read_file as read_values;
 
 use super::{Global, small_runtime, vm::SpecArgs};
@@ -38,7 +38,8 @@ use crate::{exit::Exit, failure::Failure};
   tci run -l                          list the jobs
   tci run --keep                      leave the VM for inspection (`tci vm shell`)")]
 pub(crate) struct RunArgs {
-    /// A workflow file, a directory with workflow files, or a repository [default: the current repository].
+    /// A workflow file (of `.github/workflows`, its name alone will do), a directory with workflow files, or a repository
+    /// [default: the current repository].
     path: Option<PathBuf>,
     /// The same, as a flag.
     #[arg(long, short = 'W', value_name = "PATH", conflicts_with = "path")]
@@ -122,7 +123,10 @@ pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
         return preview::plan(&prepared, global);
     }
     let secrets = args.secrets.read()?;
-    let jobs = prepared.into_iter().map(|request| Job { request, rerun_of: None }).collect();
+    let jobs = prepared
+        .into_iter()
+        .map(|request| Job { request, rerun_of: None, taken_over: TakenOver::default() })
+        .collect();
     let exit = runtime.block_on(execute(jobs, &secrets, global, args.json.as_deref()));
     // A run that was cancelled waits for nothing that still goes on.
     runtime.shutdown_background();

@@ -1,5 +1,6 @@
 //! `--list` and `--dryrun`: what is there, and what would run.
 
+use terraphim_actions::template::Template;
 use terraphim_github_runner::engine::{self, Plan, PlannedJob, Work};
 
 use super::{request::Request, select::Chosen};
@@ -16,7 +17,7 @@ pub(super) fn list(chosen: &[Chosen]) -> Result<Exit, Failure> {
     for it in chosen {
         let events: Vec<&str> = it.workflow.on.events.keys().map(String::as_str).collect();
         for (id, job) in &it.workflow.jobs {
-            let name = job.name.literal_text().map_or_else(|| id.clone(), |name| name.into_owned());
+            let name = job.name.written();
             let needs: Vec<&str> = job.needs.iter().map(|need| need.value.as_str()).collect();
             rows.push(vec![
                 id.clone(),
@@ -93,16 +94,17 @@ fn add_job(text: &mut String, plan: &Plan, job: &PlannedJob, depth: usize) {
         }
     }
     for (index, step) in job.steps.iter().enumerate() {
-        let name = step.name.as_ref().and_then(|name| name.literal_text());
+        // Nothing is evaluated here: GitHub too shows what is written until it knows better.
+        let name = step.name.as_ref().map(Template::written).filter(|name| !name.trim().is_empty());
         let what = match &step.work {
-            Work::Script { run, .. } => run.literal_text().unwrap_or_default().into_owned(),
+            Work::Script { run, .. } => run.written().into_owned(),
             Work::Command { text, .. } => text.clone(),
             Work::Action(action) => action.text.clone(),
             Work::Wait { .. } | Work::WaitAll => "wait".to_owned(),
             Work::Cancel { .. } => "cancel".to_owned(),
         };
         let shown = name.map_or(what, |name| name.into_owned());
-        *text +=
-            &format!("{indent}  {}. {}\n", index + 1, one_line(shown.lines().next().unwrap_or_default()));
+        let shown = shown.trim_start().lines().next().unwrap_or_default();
+        *text += &format!("{indent}  {}. {}\n", index + 1, one_line(shown));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use terraphim_actions::{
@@ -49,11 +49,14 @@ pub(super) fn select(path: Option<&Path>) -> Result<Selection, Failure> {
 /// Finds the files.
 pub(in crate::cli) fn find(path: Option<&Path>) -> Result<Selection, Failure> {
     let path = path.unwrap_or(Path::new("."));
-    let absolute = path.canonicalize().map_err(|error| {
-        Failure::io("find", path, error)
-            .ending(Exit::Usage)
-            .hint("give a workflow file, a directory with workflow files, or nothing inside a repository")
-    })?;
+    let absolute = match path.canonicalize() {
+        Ok(absolute) => absolute,
+        Err(error) => named(path)?.ok_or_else(|| {
+            Failure::io("find", path, error)
+                .ending(Exit::Usage)
+                .hint("give a workflow file, a directory with workflow files, or nothing inside a repository")
+        })?,
+    };
     let is_one_file = absolute.is_file();
     let directory = if is_one_file { absolute.parent().unwrap_or(&absolute) } else { &absolute };
     let git =
@@ -71,6 +74,23 @@ pub(in crate::cli) fn find(path: Option<&Path>) -> Result<Selection, Failure> {
         .hint(format!("they belong in {WORKFLOWS} of the repository; or give a file")));
     }
     Ok(Selection { root, git, files, is_one_file })
+}
+
+/// The workflow of the current repository whose file is called so, as `gh workflow run ci.yml` has it. Says what it took.
+fn named(path: &Path) -> Result<Option<PathBuf>, Failure> {
+    let mut components = path.components();
+    let (Some(Component::Normal(name)), None) = (components.next(), components.next()) else {
+        return Ok(None);
+    };
+    let here = std::env::current_dir().map_err(|error| Failure::io("find", Path::new("."), error))?;
+    let git = Repository::discover(&here).map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+    let root = git.map_or(here, |git| git.root);
+    let found = root.join(WORKFLOWS).join(name).canonicalize().ok().filter(|file| file.is_file());
+    if found.is_some() {
+        let name = path.display();
+        output::note(&format!("there is no {name} here: taking {WORKFLOWS}/{name} of the repository"));
+    }
+    Ok(found)
 }
 
 /// The directory above `.github/workflows`, when this is one; else the directory itself.
@@ -170,7 +190,7 @@ fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<O
 }
 
 /// The jobs with these ids and those that they need, in the order of the file; all of them if no id is given.
-pub(in crate::cli) fn with_needs<'a>(workflow: &'a Workflow, ids: &[String]) -> Vec<&'a Job> {
+pub(super) fn with_needs<'a>(workflow: &'a Workflow, ids: &[String]) -> Vec<&'a Job> {
     let find = |id: &str| workflow.jobs.values().find(|job| job.id.value.eq_ignore_ascii_case(id));
     let mut open: Vec<&Job> = ids.iter().filter_map(|id| find(id)).collect();
     let mut kept: Vec<&str> = Vec::new();

@@ -153,6 +153,7 @@ impl Job {
             env: self.env_of_users(frame),
             directory: loaded.directory.clone(),
             origin: loaded.origin.clone(),
+            used: self.used_reference(step),
             status: Conclusion::Success,
             looks_at_job: false,
             holder: Arc::clone(&frame.holder),

@@ -86,6 +86,13 @@ impl Job {
 
 fn warnings(action: &Action, given: &IndexMap<String, String>) -> Vec<String> {
     let mut warnings = Vec::new();
+    // GitHub's texts and order.
+    for name in given.keys() {
+        let message = action.input(name).and_then(|input| input.deprecation_message.as_deref());
+        if let Some(message) = message {
+            warnings.push(format!("Input '{name}' has been deprecated with message: {message}"));
+        }
+    }
     let mut unexpected = unexpected_inputs(action, given.keys().map(String::as_str));
     if matches!(action.runs, Runs::Docker(_)) {
         unexpected.retain(|name| !OF_DOCKER.contains(&name.to_lowercase().as_str()));
@@ -97,12 +104,6 @@ fn warnings(action: &Action, given: &IndexMap<String, String>) -> Vec<String> {
             unexpected.join("', '"),
             valid.join("', '")
         ));
-    }
-    for name in given.keys() {
-        let message = action.input(name).and_then(|input| input.deprecation_message.as_deref());
-        if let Some(message) = message {
-            warnings.push(format!("Input '{name}' is deprecated: {message}"));
-        }
     }
     warnings
 }
@@ -121,6 +122,9 @@ mod tests {
         };
         assert_eq!(given(&["A"]), Vec::<String>::new());
         assert_eq!(given(&["x", "A", "y"]), ["Unexpected input(s) 'x', 'y', valid inputs are ['a', 'b-c']"]);
-        assert_eq!(given(&["B-C"]), ["Input 'B-C' is deprecated: use a"]);
+        assert_eq!(given(&["B-C"]), ["Input 'B-C' has been deprecated with message: use a"]);
+        let both = given(&["x", "b-c"]);
+        assert_eq!(both.len(), 2);
+        assert!(both[0].contains("deprecated") && both[1].starts_with("Unexpected"), "{both:?}");
     }
 }

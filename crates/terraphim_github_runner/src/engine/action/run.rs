@@ -11,7 +11,7 @@ use super::docker::DockerCall;
 use super::inputs::Inputs;
 use super::load::Loaded;
 use super::node::NodeCall;
-use super::remote::{put, wanted};
+use super::remote::{find, put, wanted};
 use crate::action::uses_of;
 use crate::engine::event::{Annotation, AnnotationLevel, Conclusion};
 use crate::engine::job::Job;
@@ -103,8 +103,16 @@ impl Job {
             Ok(inputs) => inputs,
             Err(text) => return Ok(self.failed(frame, text).await),
         };
-        // GitHub's text. An action of the workspace is not known before its step.
-        let too_late = (matches!(planned.uses, Uses::Local(_)) && loaded.pre().is_some())
+        // An action of the workspace is not known before its step.
+        let is_too_late = match &planned.uses {
+            Uses::Local(_) => match boxed(|| self.has_pre(&loaded)).await {
+                Ok(has_pre) => has_pre,
+                Err(text) => return Ok(self.failed(frame, text).await),
+            },
+            _ => false,
+        };
+        // GitHub's text.
+        let too_late = is_too_late
             .then(|| format!("`pre` execution is not supported for local action from '{}'", planned.text));
         let warnings = too_late.into_iter().chain(inputs.warnings.iter().cloned());
         let said = self.tell(frame, AnnotationLevel::Warning, warnings).await;
@@ -123,6 +131,22 @@ impl Job {
         };
         end.annotations.splice(0..0, said);
         Ok(end)
+    }
+
+    /// Whether an action of the workspace, or one of another repository that it uses, would do something before all steps.
+    /// What it uses is found before its first step, as in `ActionRunner.RunAsync` of GitHub's runner; what cannot be found is
+    /// the error.
+    async fn has_pre(&self, loaded: &Loaded) -> Result<bool, String> {
+        let depth = self.level.composite.as_ref().map_or(0, |composite| composite.depth);
+        let mut has_pre = loaded.pre().is_some();
+        let used: Vec<Uses> = uses_of(&loaded.action).collect();
+        for uses in used {
+            let Some(reference) = wanted(&self.shared, &uses) else { continue };
+            // The action itself is one level below, what it uses another one.
+            find(&self.shared, &reference, depth + 2).await.map_err(|unusable| unusable.message)?;
+            has_pre |= self.pre_of_uses(&uses, None, 1).is_some();
+        }
+        Ok(has_pre)
     }
 
     async fn run_main(
