@@ -4,11 +4,13 @@
 //! what was called is noted beside the VM's files ([`calls`]) before it starts. So it may be killed at any moment; the
 //! next one takes up every running command ([`resume`]) and keeps its time limit.
 //!
-//! [`server`] is the router and the one loop, [`auth`] lets in, and every group of calls has a file.
+//! [`server`] is the router and the server's life, [`connections`] and [`stall`] bound what clients may keep waiting, [`auth`]
+//! lets in, and every group of calls has a file.
 
 mod auth;
 mod body;
 mod calls;
+mod connections;
 mod error;
 mod execute;
 mod files;
@@ -21,6 +23,7 @@ mod secret;
 mod server;
 mod settings;
 mod snapshots;
+mod stall;
 mod state;
 mod stream;
 mod tokens;

@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::Response,
     routing::{get, post},
 };
@@ -17,8 +17,9 @@ use uuid::Uuid;
 use super::{
     Api,
     calls::{now_ms, time_text},
+    connections::Connections,
     error::ApiError,
-    execute, files, history, issuer, openapi, resume, snapshots, stream, vms,
+    execute, files, history, issuer, openapi, resume, snapshots, stall, stream, vms,
 };
 use crate::{
     exit::Exit,
@@ -57,26 +58,35 @@ pub(crate) async fn serve(
         std::fs::write(path, format!("http://{address}\n"))
             .map_err(|error| Failure::io("write", path, error))?;
     }
-    let leaving = api.leaving.clone();
-    let stopping = leaving.clone();
-    let server = axum::serve(listener, router(Arc::clone(&api)))
-        .with_graceful_shutdown(async move { stopping.cancelled().await });
-    let mut server = std::pin::pin!(server.into_future());
+    let head_limit = api.settings.client_timeout();
+    let connections = Connections::new(router(Arc::clone(&api)), head_limit, api.leaving.clone());
     tokio::select! {
-        ended = &mut server => ended.context("the server failed")?,
-        () = interrupts.next() => {
-            leaving.cancel();
-            output::note("leaving: VMs and their commands go on");
-            if tokio::time::timeout(FAREWELL, &mut server).await.is_err() {
-                output::note("some commands still run: the next server takes them up");
-            }
-        }
+        () = connections.accept_all(listener) => {}
+        () = interrupts.next() => {}
     }
+    api.leaving.cancel();
+    output::note("leaving: VMs and their commands go on");
+    leave(&connections).await;
     Ok(Exit::Success)
+}
+
+/// Waits for requests that are in progress, and for nothing else.
+async fn leave(connections: &Connections) {
+    match connections.busy() {
+        0 => {}
+        busy => output::note(&format!("waiting up to {FAREWELL:?} for requests in progress: {busy}")),
+    }
+    match connections.farewell(FAREWELL).await {
+        0 => {}
+        busy => output::note(&format!(
+            "requests without an answer: {busy}; if they run commands, the next server takes those up"
+        )),
+    }
 }
 
 /// All calls.
 fn router(api: Arc<Api>) -> Router {
+    let body_limit = api.settings.client_timeout();
     Router::new()
         .route("/health", get(health))
         .route("/openapi.json", get(document))
@@ -97,6 +107,7 @@ fn router(api: Arc<Api>) -> Router {
         .fallback(missing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(body_limit, stall::refuse))
         .layer(from_fn(identify))
         .with_state(api)
 }

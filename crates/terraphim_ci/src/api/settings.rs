@@ -1,8 +1,12 @@
 //! What the host allows: `[serve]` in the configuration.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use serde::Deserialize;
+
+/// How long a client may keep us waiting for the rest of a request, in seconds. Far more than a connection needs that works;
+/// one that does not, or whose owner wants to hold many, is let go.
+const CLIENT_TIMEOUT_SECONDS: NonZeroU64 = NonZeroU64::new(30).expect("30 is not 0");
 
 /// `[serve]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -16,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) default_timeout_seconds: u64,
     /// The largest time limit that a command may ask for.
     pub(crate) max_timeout_seconds: u64,
+    /// How long a client may take for the head of a request, and how long nothing may come of its body.
+    pub(crate) client_timeout_seconds: NonZeroU64,
 }
 
 impl Default for Settings {
@@ -26,6 +32,7 @@ impl Default for Settings {
             any_user: false,
             default_timeout_seconds: 300,
             max_timeout_seconds: 6 * 3600,
+            client_timeout_seconds: CLIENT_TIMEOUT_SECONDS,
         }
     }
 }
@@ -37,5 +44,9 @@ impl Settings {
 
     pub(super) fn max_timeout(&self) -> Duration {
         Duration::from_secs(self.max_timeout_seconds)
+    }
+
+    pub(super) fn client_timeout(&self) -> Duration {
+        Duration::from_secs(self.client_timeout_seconds.get())
     }
 }

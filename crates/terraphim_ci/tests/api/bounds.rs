@@ -1,8 +1,21 @@
 //! What holds under load, at the edges, and when the server ends.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
 use serde_json::json;
 
-use crate::{User, server, server::Server, user};
+use crate::{User, refused, server, server::Server, user};
+
+/// All that still comes on a connection, which the server has to close.
+fn rest(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
 
 #[test]
 fn the_quota_holds_when_many_ask_at_once() {
@@ -92,4 +105,71 @@ fn an_end_on_request_lets_answers_leave_and_a_kill_loses_no_output() {
     }
     server.kill_and_restart();
     assert_eq!(server.ended(&vm, &stubborn, &token)["exit_code"], 124);
+}
+
+#[test]
+fn a_request_that_does_not_go_on_is_given_up() {
+    let server = Server::start_with("client-timeout-seconds = 2\n");
+    let token = server.token("alice");
+    let head = |length: usize| {
+        format!(
+            "POST /api/vms HTTP/1.1\r\nHost: tci\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n"
+        )
+    };
+    let heads = ["", "GET /health HTTP/1.1\r\nHost: t"].map(|text| server.open(text));
+    let stalled = server.open(&format!("{}{{\"vm_type\"", head(1000)));
+    let body = json!({"vm_type": "no such type"}).to_string();
+    let mut slow = server.open(&head(body.len()));
+    // Longer than the limit, and never silent for so long.
+    for piece in body.as_bytes().chunks(body.len().div_ceil(4)) {
+        std::thread::sleep(Duration::from_millis(700));
+        slow.write_all(piece).unwrap();
+    }
+    for head in heads {
+        assert_eq!(rest(head), "");
+    }
+    let answer = server::answer(stalled);
+    refused(&answer, 408, "nothing of the request's body came for 2s");
+    assert!(answer.head.contains("connection: close") && answer.head.contains("x-request-id: "));
+    let mut first = [0; 12];
+    slow.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 400");
+    let rest = rest(slow);
+    assert!(rest.contains("there is no VM type `no such type`"), "{rest}");
+}
+
+#[test]
+fn an_end_on_request_waits_for_no_connection_without_a_request() {
+    let mut server = Server::start();
+    let mut answered = server.open("GET /health HTTP/1.1\r\nHost: tci\r\n\r\n");
+    let mut first = [0; 12];
+    answered.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let _open = ["", "GET /health HTTP/1.1\r\nHost: t"].map(|text| server.open(text));
+    // Answers come in the order of connections: these were taken before.
+    assert_eq!(server.call("GET", "/health", None, None).status, 200);
+    assert_eq!(server.terminate(), 0);
+    let said = server.said();
+    assert!(said.contains("leaving: ") && !said.contains("waiting") && !said.contains("requests"), "{said}");
+}
+
+#[test]
+fn an_end_on_request_says_what_it_waits_for() {
+    let mut server = Server::start();
+    // Its body never comes.
+    let _asked =
+        server.open("POST /api/vms HTTP/1.1\r\nHost: tci\r\nContent-Length: 10\r\nAuthorization: Bearer ");
+    let token = server.token("alice");
+    let mut asked = server.open(&format!(
+        "POST /api/vms HTTP/1.1\r\nHost: tci\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    let mut first = [0; 12];
+    asked.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 100", "it reads the body: the request is in progress");
+    assert_eq!(server.terminate(), 0);
+    let said = server.said();
+    assert!(said.contains("waiting up to 5s for requests in progress: 1\n"), "{said}");
+    assert!(said.contains("requests without an answer: 1"), "{said}");
 }

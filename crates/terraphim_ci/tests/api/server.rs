@@ -20,6 +20,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 const CONFIG: &str = "[vm-types.default]\nimage = 'busybox'\ncpus = 1\nmemory-mib = 128\ndisk-mib = 256\n\
                       network = 'none'\n[serve]\nvms-per-user = 2\n";
 
+/// Where a server's standard error goes.
+const SAID: &str = "serve.stderr";
+
 pub(crate) struct Server {
     directory: TempDir,
     child: Child,
@@ -35,6 +38,11 @@ pub(crate) struct Answer {
 
 impl Server {
     pub(crate) fn start() -> Server {
+        Server::start_with("")
+    }
+
+    /// With more lines in `[serve]`.
+    pub(crate) fn start_with(settings: &str) -> Server {
         let images = env::var_os("TCI_TEST_IMAGES").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tci-test"),
             PathBuf::from,
@@ -48,7 +56,7 @@ impl Server {
             symlink(fs::canonicalize(images.join(name)).unwrap(), data.join(name)).unwrap();
         }
         fs::create_dir_all(directory.path().join("tci")).unwrap();
-        fs::write(directory.path().join("tci/config.toml"), CONFIG).unwrap();
+        fs::write(directory.path().join("tci/config.toml"), format!("{CONFIG}{settings}")).unwrap();
         let (child, address) = spawn(directory.path());
         Server { directory, child, address }
     }
@@ -74,6 +82,19 @@ impl Server {
 
     pub(crate) fn restart(&mut self) {
         (self.child, self.address) = spawn(self.directory.path());
+    }
+
+    /// What it has said on standard error, and the servers before it.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.directory.path().join(SAID)).unwrap()
+    }
+
+    /// A connection on which this was sent.
+    pub(crate) fn open(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
     }
 
     /// The program's own command line with the data of this server.
@@ -194,10 +215,11 @@ fn command(directory: &Path) -> Command {
 }
 
 fn spawn(directory: &Path) -> (Child, String) {
+    let said = fs::File::options().create(true).append(true).open(directory.join(SAID)).unwrap();
     let mut child = command(directory)
         .args(["serve", "--listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(said)
         .spawn()
         .unwrap();
     let mut line = String::new();
