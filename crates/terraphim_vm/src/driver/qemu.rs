@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     accelerator::{Accelerator, missing},
-    tsc,
+    leash, tsc,
     user::QemuUser,
 };
 use crate::{
@@ -92,17 +92,20 @@ pub struct Spawned {
     pub qmp: UnixStream,
     /// The stream to the agent's virtio-serial port.
     pub agent: UnixStream,
+    /// As long as this is open the process may live: the kernel kills it when this closes.
+    pub leash: OwnedFd,
 }
 
 impl Machine<'_> {
     /// Starts QEMU. Must be called from a thread that lives as long as the process: the kernel kills QEMU when the
-    /// *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`).
+    /// *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`), and when this process does.
     ///
     /// # Errors
     /// QEMU is not installed, or a file cannot be opened.
     pub fn spawn(&self) -> Result<Spawned, VmError> {
         let pair = || UnixStream::pair().io("make a socket pair for", Path::new(PROGRAM));
         let ((qmp, qmp_far), (agent, agent_far)) = (pair()?, pair()?);
+        let (leash, worn) = leash::leash().io("make a pipe for", Path::new(PROGRAM))?;
         // Appended to, so that it can be cut while QEMU has it open.
         let log = create(self.log, OpenOptions::new().append(true))?;
         log.set_len(0).io("empty", self.log)?;
@@ -122,12 +125,13 @@ impl Machine<'_> {
             &mut command,
             files.keep([qmp_far.into(), agent_far.into()]),
             groups.collect::<Result<_, _>>()?,
+            worn,
         );
         let child = command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => missing(&source),
             _ => VmError::Io { operation: "start", path: PathBuf::from(PROGRAM), source },
         })?;
-        Ok(Spawned { child, qmp, agent })
+        Ok(Spawned { child, qmp, agent, leash })
     }
 
     fn open(&self) -> Result<Files, VmError> {
@@ -274,21 +278,22 @@ fn create(path: &Path, options: &mut OpenOptions) -> Result<File, VmError> {
 }
 
 /// Lets the child keep `fds`, puts it into the control groups whose `cgroup.procs` are given, bars it from any new
-/// rights, and makes the kernel kill it when the calling thread ends.
-fn confine(command: &mut Command, fds: Vec<OwnedFd>, groups: Vec<File>) {
+/// rights, and makes the kernel kill it when the calling thread ends and when the other end of `worn` closes.
+fn confine(command: &mut Command, fds: Vec<OwnedFd>, groups: Vec<File>, worn: OwnedFd) {
     let parent = rustix::process::getpid();
     let setup = move || {
         for mut group in &groups {
             group.write_all(b"0")?;
         }
         rustix::thread::set_no_new_privs(true)?;
+        leash::put_on(worn.as_fd())?;
         // After the change of the user, which clears it (prctl(2), PR_SET_PDEATHSIG).
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        // The parent may have died before the line above; then nobody would end this child.
+        // The parent may have died before the lines above; then nobody would end this child.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        crate::process::inherit_only(fds.iter().map(AsFd::as_fd))
+        crate::process::inherit_only(fds.iter().chain([&worn]).map(AsFd::as_fd))
     };
     // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(setup) };

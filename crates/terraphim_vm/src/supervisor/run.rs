@@ -301,7 +301,7 @@ impl Loop {
     }
 
     async fn finish(mut self, reason: EndReason, tasks: TaskTracker, lock: VmLock) -> Result<(), VmError> {
-        let status = self.started.child.0.take().and_then(|mut child| child.wait().ok());
+        let status = self.started.child.process.take().and_then(|mut child| child.wait().ok());
         self.pass(Point::EndReaped);
         self.ended.send_replace(true);
         let step = match self.ladder.take() {

@@ -202,7 +202,7 @@ async fn build(
     let group = Group::create(&args.paths, &args.id, &record.spec.limits)?;
     let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator, group.as_ref())?;
     fault::at(Point::StartSpawned)?;
-    let process = child.0.as_ref().map_or(0, Child::id).cast_signed();
+    let process = child.process.as_ref().map_or(0, Child::id).cast_signed();
     // A hypervisor that has ended by now is found dead below, with its own words as the reason.
     let hypervisor = ProcessId::of(process).io("read", Path::new("/proc"))?;
     registry.set_hypervisor(&claim, &hypervisor)?;
@@ -282,7 +282,7 @@ fn spawn(
     }
     .spawn()?;
     let path = Path::new(qemu::PROGRAM);
-    let child = KillOnDrop(Some(spawned.child));
+    let child = KillOnDrop::new(spawned.child, spawned.leash);
     spawned.qmp.set_nonblocking(true).io("use the control connection of", path)?;
     spawned.agent.set_nonblocking(true).io("use the agent connection of", path)?;
     let qmp = UnixStream::from_std(spawned.qmp).io("use the control connection of", path)?;
@@ -292,7 +292,7 @@ fn spawn(
 /// The reason of a hypervisor that ended before it answered: its own words where it left some.
 fn died(args: &SupervisorArgs, directory: &Path, child: &mut KillOnDrop, error: crate::QmpError) -> VmError {
     let tail = qemu::log_tail(&directory.join("qemu.log"));
-    let status = child.0.as_mut().and_then(wait_briefly);
+    let status = child.process.as_mut().and_then(wait_briefly);
     let message = match (status, tail.is_empty()) {
         (Some(status), false) => format!("QEMU ended with {status}: {tail}"),
         (Some(status), true) => format!("QEMU ended with {status} and said nothing"),

@@ -1,6 +1,6 @@
 //! The stop ladder: ask the guest, ask the hypervisor, terminate it, kill it.
 
-use std::{process::Child, time::Duration};
+use std::{os::fd::OwnedFd, process::Child, time::Duration};
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -93,11 +93,21 @@ pub(super) async fn climb(
 
 /// Kills and reaps a hypervisor when the start-up that owns it is abandoned.
 #[derive(Debug)]
-pub(super) struct KillOnDrop(pub(super) Option<Child>);
+pub(super) struct KillOnDrop {
+    pub(super) process: Option<Child>,
+    /// Closed by the kernel when this process is killed, which kills the hypervisor too.
+    _leash: OwnedFd,
+}
+
+impl KillOnDrop {
+    pub(super) fn new(process: Child, leash: OwnedFd) -> KillOnDrop {
+        KillOnDrop { process: Some(process), _leash: leash }
+    }
+}
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.process.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
