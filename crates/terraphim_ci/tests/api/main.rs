@@ -121,6 +121,22 @@ fn tokens_are_checked_and_can_be_taken_back() {
 }
 
 #[test]
+fn a_damaged_token_shuts_out_nobody_else() {
+    let server = Server::start();
+    let (alice, bob) = (server.token("alice"), server.token("bob"));
+    let tokens: Value = serde_json::from_str(&server.tci(&["token", "ls", "--json"])).unwrap();
+    let of_bob = tokens.as_array().unwrap().iter().find(|token| token["user_id"] == "bob").unwrap();
+    let id = of_bob["id"].as_str().unwrap();
+    fs::write(server.data().join(format!("api/tokens/{id}.json")), "{").unwrap();
+    let list = |token: &str| server.call("GET", "/api/vms", Some(token), None);
+    assert_eq!(list(&alice).status, 200);
+    refused(&list(&bob), 503, "is damaged");
+    server.tci(&["token", "revoke", id]);
+    refused(&list(&bob), 401, "revoked");
+    assert_eq!(list(&alice).status, 200);
+}
+
+#[test]
 fn a_vm_from_creation_to_deletion() {
     let server = Server::start();
     let (alice, bob) = (user(&server, "alice"), user(&server, "bob"));
