@@ -1,6 +1,11 @@
 //! VMs that run.
 
-use std::{fs, io::Write as _, time::Instant};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    process::Stdio,
+    time::Instant,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -124,6 +129,15 @@ fn what_cannot_be_copied_is_refused(world: &World) {
     assert_eq!(fs::read(world.repo().join("plain")).unwrap(), b"");
 }
 
+/// As `| head -1` does it.
+fn output_that_nobody_reads_ends_the_command(world: &World) {
+    let mut child =
+        world.tci().args(["vm", "exec", "web", "--", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!((&first, child.wait().unwrap().code()), (b"y\n", Some(141)));
+}
+
 #[test]
 fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let world = World::new();
@@ -160,6 +174,8 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let said = attach(&[]);
     assert_eq!((said.code, said.stdout.as_str()), (7, ""), "{said:#?}");
     attach(&["--from", "99999999"]).ends(2, &["the output ends before offset 99999999", "--from 0"]);
+
+    output_that_nobody_reads_ends_the_command(&world);
 
     // One without a client, and one that does not start.
     let detached =

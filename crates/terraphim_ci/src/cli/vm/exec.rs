@@ -27,7 +27,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ends with the exit code of the command, with 128 and its number when a signal ended it, 126 or 127 when it cannot be started, \
-3 when it is unknown how it ended. Signals that tci gets go on to the command.
+3 when it is unknown how it ended. Signals that tci gets go on to the command. When nobody reads its output any more \
+(`| head`), the command gets SIGPIPE and tci ends with 141, as a shell says it.
 
 A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown \
 yet, and prints that of commands that have ended, also of VMs that have.
@@ -279,7 +280,7 @@ fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
         ExecEvent::Started(_) | ExecEvent::File(_) | ExecEvent::FileData(_) => Ok(None),
         ExecEvent::Stdout(bytes) => {
             let mut out = io::stdout().lock();
-            out.write_all(&bytes).and_then(|()| out.flush()).map_err(stdout_failure)?;
+            out.write_all(&bytes).and_then(|()| out.flush()).map_err(output_failure)?;
             Ok(None)
         }
         ExecEvent::Stderr(bytes) => {
@@ -292,6 +293,16 @@ fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
         }
         ExecEvent::Failed(failed) => Err(cannot_start(&failed)),
         ExecEvent::Lost(why) => Err(Failure::fault(format!("the command's end is unknown: {why}"))),
+    }
+}
+
+/// What a failed write of the command's output ends with. Nobody reads any more: the command gets `SIGPIPE` for that, and we end as
+/// we would if it ended by it, since 0 would say that it succeeded.
+fn output_failure(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::silent(signalled(rustix::process::Signal::PIPE.as_raw()))
+    } else {
+        stdout_failure(error)
     }
 }
 
@@ -386,5 +397,19 @@ impl Signals {
             std::task::Poll::Pending
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_nobody_reads_is_no_success() {
+        let failure = output_failure(io::ErrorKind::BrokenPipe.into());
+        assert_eq!((failure.exit.code(), failure.message().as_str()), (141, ""));
+        let failure = output_failure(io::ErrorKind::StorageFull.into());
+        assert_eq!(failure.exit, Exit::Infrastructure);
+        assert!(failure.message().contains("cannot write to standard output"), "{}", failure.message());
     }
 }
