@@ -207,3 +207,19 @@ fn the_users_configuration_is_below_that_of_the_repository() {
     world.write("tci.toml", "[vm-types.default]\nmemory-mib = 300\n");
     world.run(&["run", "-n"]).prints(&["3 vCPUs, 300 MiB"]);
 }
+
+/// Before any VM is looked for: there is none here.
+#[test]
+fn options_of_vm_exec_that_would_do_nothing_are_refused() {
+    let world = World::new();
+    for (args, words) in [
+        (&["--json", "web", "--", "true"][..], &["--json", "cannot be used with", "[COMMAND]"][..]),
+        (&["--json", "--attach", "a", "web"], &["--json", "cannot be used with", "--attach"]),
+        (&["--json", "web"], &["--list"]),
+        (&["--from", "0", "web", "--", "true"], &["--from", "cannot be used with", "[COMMAND]"]),
+        (&["--from", "0", "--list", "web"], &["--from", "cannot be used with", "--list"]),
+    ] {
+        world.run(&[&["vm", "exec"], args].concat()).fails(2, words);
+    }
+    world.run(&["vm", "exec", "--list", "--json", "web"]).fails(2, &["there is no VM `web`"]);
+}

@@ -67,13 +67,15 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["command", "user", "workdir", "env", "detach", "list"])]
     attach: Option<String>,
     /// With --attach: from this offset of its output, 0 for all [default: behind what was shown].
-    #[arg(long, value_name = "OFFSET", requires = "attach")]
+    // That a command is in the way has to be said too: clap asks for nothing that conflicts with what is there.
+    #[arg(long, value_name = "OFFSET", requires = "attach", conflicts_with_all = ["command", "list"])]
     from: Option<u64>,
     /// List what was run in the VM.
     #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "env", "detach"])]
     list: bool,
     /// With --list: print JSON.
-    #[arg(long, requires = "list")]
+    // As for --from.
+    #[arg(long, requires = "list", conflicts_with_all = ["command", "attach"])]
     json: bool,
 }
 
