@@ -234,6 +234,9 @@ fn commands(user: &User<'_>, vm: &str) {
     assert_eq!(user.server.stream(&end, &user.token).count(), 0, "there is nothing behind the end");
     let rest = format!("{path}/stream?offset={}", second["offset"]);
     assert_eq!(user.server.stream(&rest, &user.token).count(), 1);
+    for words in ["begins at offset 2", "the `offset` of a line", "0 for all of it"] {
+        refused(&user.get(&format!("{path}/stream?offset=2")), 400, words);
+    }
     refused(&user.post(&format!("{path}/cancel"), &json!({})), 409, "has ended");
     let all = user.get(&format!("/api/vms/{vm}/history")).body;
     assert_eq!(all["history"][0]["execution_id"], json!(running), "the newest is first");

@@ -175,6 +175,7 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     assert_eq!((said.code, said.stdout.as_str()), (7, ""), "{said:#?}");
     attach(&["--from", "99999999"]).ends(2, &["the output ends before offset 99999999", "--from 0"]);
 
+    attach(&["--from", "5"]).ends(2, &["no event", "begins at offset 5", "--from 0"]);
     output_that_nobody_reads_ends_the_command(&world);
 
     // One without a client, and one that does not start.
@@ -189,6 +190,7 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     world.vm_ok(&["stop", "web", "--grace", "0"]);
     assert_eq!(attach(&["--from", "0"]).stdout, "one\ntwo\n");
     assert_eq!(attach(&[]).code, 7);
+    attach(&["--from", "5"]).ends(2, &["begins at offset 5", "--from 0"]);
     let lost = world.vm(&["exec", "--attach", detached.trim(), "web"]);
     assert_eq!((lost.code, lost.stdout.as_str()), (3, "behind\n"), "{lost:#?}");
     let list = world.vm_ok(&["exec", "--list", "web"]);

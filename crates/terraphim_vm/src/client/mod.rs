@@ -16,6 +16,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use crate::{
     Exec, Paths, VmError, VmId,
     fault::{self, Point},
+    past::check_offset,
     protocol::{
         call::{self, FilesQuery},
         message::{AgentInfo, Ended, ExecRequest, ForwardListening, TerminalSize, View},
@@ -217,8 +218,9 @@ impl VmClient {
     /// Takes up an execution from an offset of its output, see [`Exec::offset`].
     ///
     /// # Errors
-    /// There is no such execution.
+    /// There is no such execution, or no event begins at the offset ([`VmError::Offset`]).
     pub async fn attach(&self, exec: &str, offset: u64) -> Result<Exec, VmError> {
+        check_offset(&self.exec_output(exec), exec, offset)?;
         let answer = self.output(exec, offset).await?;
         Ok(Exec::new(self.clone(), exec.to_owned(), offset, answer))
     }
