@@ -223,3 +223,13 @@ fn options_of_vm_exec_that_would_do_nothing_are_refused() {
     }
     world.run(&["vm", "exec", "--list", "--json", "web"]).fails(2, &["there is no VM `web`"]);
 }
+
+#[test]
+fn what_is_no_qmp_command_is_refused() {
+    let world = World::new();
+    for whole in ["[]", r#"{"execute": "query-status"}"#] {
+        world.run(&["vm", "qmp", "web", whole]).fails(2, &["name of a QMP command", "query-status"]);
+    }
+    world.run(&["vm", "qmp", "web", "query-status", "[]"]).fails(2, &["a JSON object is expected"]);
+    world.run(&["vm", "qmp", "web", "query-status", "{}"]).fails(2, &["there is no VM `web`"]);
+}
