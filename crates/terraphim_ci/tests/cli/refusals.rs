@@ -130,6 +130,19 @@ fn a_binary_file_is_no_workflow() {
 }
 
 #[test]
+fn a_workflow_in_another_encoding_is_refused_at_its_place() {
+    let world = World::with_workflow(GOOD);
+    // As an editor saves it in Latin-1.
+    let (before, after) = GOOD.split_once("Try").unwrap();
+    let latin = [before.as_bytes(), b"Pr\xfcfe", after.as_bytes()].concat();
+    std::fs::write(world.repo().join(".github/workflows/ci.yml"), latin).unwrap();
+    let place = ".github/workflows/ci.yml:13:17: ";
+    for args in [&["run"][..], &["check", ".github/workflows/ci.yml"], &["actions", "ls"]] {
+        world.run(args).fails(2, &[place, "no UTF-8 text", "save it as UTF-8"]);
+    }
+}
+
+#[test]
 fn wrong_events_jobs_inputs_and_files_are_refused() {
     let world = World::with_workflow(GOOD);
     world.write("bad.json", "[1]");

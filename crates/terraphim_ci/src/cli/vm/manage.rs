@@ -95,7 +95,8 @@ pub(super) struct QmpArgs {
 fn qmp_name(text: &str) -> Result<String, String> {
     let is_name = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    let expected = "the name of a QMP command is expected, such as query-status; its arguments are a JSON object behind it";
+    let expected = "the name of a QMP command is expected, such as query-status; its arguments are a JSON object \
+                    behind it";
     if is_name { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
