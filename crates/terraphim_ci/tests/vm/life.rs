@@ -125,6 +125,8 @@ fn what_cannot_be_copied_is_refused(world: &World) {
         world.vm(&[&["cp"], args].concat()).ends(2, &[words]);
     }
     assert!(!world.repo().join("zero").exists());
+    // What the guest cannot read it names, with the cause: nothing is mapped at the beginning of that file.
+    world.vm(&["cp", "web:/proc/1/mem", "."]).ends(3, &["cannot pack /proc/1/mem", "os error 5"]);
     world.vm_ok(&["cp", "web:/tmp/plain", "."]);
     assert_eq!(fs::read(world.repo().join("plain")).unwrap(), b"");
 }
