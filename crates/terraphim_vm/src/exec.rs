@@ -10,7 +10,7 @@ use crate::{
     VmClient, VmError,
     client::Answer,
     protocol::{
-        frame::{Decoder, HEADER, Tag},
+        frame::{Decoder, FrameError, HEADER, Tag},
         message::{ExecExited, ExecFailed, ExecStarted, FileHeader, TerminalSize},
     },
 };
@@ -93,9 +93,9 @@ impl Exec {
     /// The next event; `None` after the last one, and at once for an offset behind it.
     ///
     /// # Errors
-    /// The output cannot be read any further. [`VmError::Offset`]: following began ahead of what was written then, and what came
-    /// there is no event. A supervisor that died is no error but [`ExecEvent::Lost`]: everything that arrived before is still
-    /// delivered.
+    /// The output cannot be read any further. [`VmError::Offset`]: following began ahead of what was written then, and no event
+    /// came to begin there. A supervisor that died is no error but [`ExecEvent::Lost`]: everything that arrived before is
+    /// still delivered.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -126,7 +126,7 @@ impl Exec {
         let client = &self.client;
         // The first event is where the caller said; all others follow one that was understood.
         let is_callers = self.offset == self.start && self.start > 0;
-        let no_event = |error| {
+        let no_event = |error: FrameError| {
             if is_callers {
                 VmError::Offset { exec: self.id.clone(), offset: self.start }
             } else {

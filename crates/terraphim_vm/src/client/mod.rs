@@ -178,7 +178,8 @@ impl VmClient {
     /// A tar stream of `path` in the guest.
     ///
     /// # Errors
-    /// There is no such path. A stream that breaks in the middle ends in a read error, with the guest's words where it says why.
+    /// There is no such path. A stream that breaks in the middle ends in a read error, with the guest's words where it says
+    /// why.
     pub async fn download(&self, path: &str) -> Result<impl AsyncRead + Send + use<>, VmError> {
         let path = FilesQuery { path: path.to_owned(), ..FilesQuery::default() }.to_uri();
         let headers = [("te", "trailers")];

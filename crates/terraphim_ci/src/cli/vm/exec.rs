@@ -298,8 +298,8 @@ fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
     }
 }
 
-/// What a failed write of the command's output ends with. Nobody reads any more: the command gets `SIGPIPE` for that, and we end as
-/// we would if it ended by it, since 0 would say that it succeeded.
+/// What a failed write of the command's output ends with. When nobody reads any more, the command gets `SIGPIPE`, and we end as if
+/// it ended by that: 0 would say that it succeeded.
 fn output_failure(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         Failure::silent(signalled(rustix::process::Signal::PIPE.as_raw()))

@@ -90,8 +90,8 @@ pub(super) struct QmpArgs {
     arguments: Option<Value>,
 }
 
-/// What QMP allows in names (QEMU, docs "How to use the QAPI code generator", section "Naming rules"): whole messages are a common
-/// mistake, which QEMU would only call unknown.
+/// What QMP allows in names (QEMU, docs "How to use the QAPI code generator", section "Naming rules and reserved names"). A
+/// whole message in place of the name QEMU would only call unknown.
 fn qmp_name(text: &str) -> Result<String, String> {
     let is_name = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
