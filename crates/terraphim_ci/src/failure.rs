@@ -128,6 +128,7 @@ impl From<VmError> for Failure {
             VmError::NotFound(_)
             | VmError::Ambiguous { .. }
             | VmError::NoExecution { .. }
+            | VmError::Offset { .. }
             | VmError::Invalid(_)
             | VmError::WrongState { .. }
             | VmError::Image(
@@ -141,6 +142,10 @@ impl From<VmError> for Failure {
         let hint = match &error {
             VmError::Registry(error) => registry_hint(error),
             VmError::Io { path, source, .. } if is_denied(source) => read_only(path),
+            VmError::Offset { .. } => Some(
+                "`--from 0` shows all of it; without `--from` it goes on behind what was shown last"
+                    .to_owned(),
+            ),
             _ => None,
         };
         let failure = Failure::caused(exit, error);

@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use crate::failure::Failure;
+
 /// The most bytes of what people write by hand: definitions and configurations.
 pub(crate) const MOST: u64 = 1 << 20;
 /// The most bytes of what programs write, and of what has a limit of its own further on. GitHub cuts payloads at 25 MB
@@ -37,6 +39,20 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
 /// As [`read_text`].
 pub(crate) fn text(from: impl Read, most: u64) -> io::Result<String> {
     String::from_utf8(all(from, most)?).map_err(|_| no_text())
+}
+
+/// The text of a file that people write; messages name it as `shown`.
+///
+/// # Errors
+/// It is no UTF-8: the place is told, lines and columns from 1, columns in characters, as in other messages about such files.
+pub(crate) fn utf8(bytes: Vec<u8>, shown: &str) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let before = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = 1 + String::from_utf8_lossy(before).chars().count();
+        Failure::usage(format!("{shown}:{line}:{column}: the file is no UTF-8 text")).hint("save it as UTF-8")
+    })
 }
 
 /// The lines of a text of any length, each of at most so many bytes. An error is not the end: stop there.
@@ -89,6 +105,24 @@ mod tests {
         assert_eq!(error.to_string(), "a line has more than 1 MiB");
         assert_eq!(read_text(Path::new("/dev/null"), MOST).unwrap(), "");
         assert!(read_text(Path::new("/"), MOST).is_err());
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_told_with_its_place() {
+        assert_eq!(utf8("ä\n".into(), "w.yml").unwrap(), "ä\n");
+        for (bytes, place) in [
+            (&b"\xff\xfeo\0n\0"[..], "w.yml:1:1:"),
+            (b"on: push\nname: gr\xfcn\n", "w.yml:2:9:"),
+            // Columns are characters.
+            (b"a\n\xc3\xa4\xc3\xa4\xe4", "w.yml:2:3:"),
+            (b"a\n\n\xe4", "w.yml:3:1:"),
+            (b"a\r\nb\xc3", "w.yml:2:2:"),
+        ] {
+            let failure = utf8(bytes.to_vec(), "w.yml").unwrap_err();
+            let message = failure.message();
+            assert!(message.starts_with(place), "{place} {message}");
+            assert_eq!((failure.exit.code(), failure.remedy()), (2, Some("save it as UTF-8")));
+        }
     }
 
     #[test]

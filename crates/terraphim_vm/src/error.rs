@@ -37,6 +37,14 @@ pub enum VmError {
         /// What was asked for.
         exec: String,
     },
+    /// An execution cannot be followed from this offset.
+    #[error("no event of execution {exec} begins at offset {offset} of its output")]
+    Offset {
+        /// Which execution.
+        exec: String,
+        /// What was asked for, in bytes.
+        offset: u64,
+    },
     /// The VM is in a state in which this cannot be done.
     #[error("VM {id} is {state}")]
     WrongState {

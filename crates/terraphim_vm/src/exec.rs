@@ -10,7 +10,7 @@ use crate::{
     VmClient, VmError,
     client::Answer,
     protocol::{
-        frame::{Decoder, HEADER, Tag},
+        frame::{Decoder, FrameError, HEADER, Tag},
         message::{ExecExited, ExecFailed, ExecStarted, FileHeader, TerminalSize},
     },
 };
@@ -48,6 +48,8 @@ impl ExecEvent {
 pub struct Exec {
     client: VmClient,
     id: String,
+    /// Where following began.
+    start: u64,
     offset: u64,
     answer: Option<Answer>,
     decoder: Decoder,
@@ -66,12 +68,14 @@ enum Read {
 
 impl Exec {
     pub(crate) fn new(client: VmClient, id: String, offset: u64, answer: Answer) -> Exec {
-        Exec { client, id, offset, answer: Some(answer), decoder: Decoder::new(), finished: false }
+        let (start, decoder) = (offset, Decoder::new());
+        Exec { client, id, start, offset, answer: Some(answer), decoder, finished: false }
     }
 
     /// One whose supervisor is gone: only what it wrote is left.
     pub(crate) fn recorded(client: VmClient, id: String, offset: u64) -> Exec {
-        Exec { client, id, offset, answer: None, decoder: Decoder::new(), finished: false }
+        let (start, decoder) = (offset, Decoder::new());
+        Exec { client, id, start, offset, answer: None, decoder, finished: false }
     }
 
     /// Its id, for [`VmClient::attach`].
@@ -89,8 +93,9 @@ impl Exec {
     /// The next event; `None` after the last one, and at once for an offset behind it.
     ///
     /// # Errors
-    /// The output cannot be read any further, or the offset is not where an event begins. A supervisor that died is no error but [`ExecEvent::Lost`]: everything
-    /// that arrived before is still delivered.
+    /// The output cannot be read any further. [`VmError::Offset`]: following began ahead of what was written then, and no event
+    /// came to begin there. A supervisor that died is no error but [`ExecEvent::Lost`]: everything that arrived before is
+    /// still delivered.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -119,7 +124,16 @@ impl Exec {
 
     fn decode(&mut self) -> Result<Option<ExecEvent>, VmError> {
         let client = &self.client;
-        let Some((tag, payload)) = self.decoder.next().map_err(|error| client.broken("exec", error))? else {
+        // The first event is where the caller said; all others follow one that was understood.
+        let is_callers = self.offset == self.start && self.start > 0;
+        let no_event = |error: FrameError| {
+            if is_callers {
+                VmError::Offset { exec: self.id.clone(), offset: self.start }
+            } else {
+                client.broken("exec", error)
+            }
+        };
+        let Some((tag, payload)) = self.decoder.next().map_err(no_event)? else {
             return Ok(None);
         };
         self.offset += (HEADER + payload.len()) as u64;

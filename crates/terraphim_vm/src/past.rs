@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, BufRead as _},
+    io::{self, BufRead as _, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -143,7 +143,7 @@ impl Host {
     /// the past to its end. The VM need not run.
     ///
     /// # Errors
-    /// There is no such VM or execution.
+    /// There is no such VM or execution, or no event begins at the offset ([`VmError::Offset`]).
     pub async fn follow(&self, id: &VmId, exec: &str, offset: u64) -> Result<Exec, VmError> {
         let exec = self.find_execution(id, exec)?;
         if let Ok(client) = self.client(id) {
@@ -153,6 +153,7 @@ impl Host {
                 followed => return followed,
             }
         }
+        check_offset(&self.paths().exec_output(id, &exec), &exec, offset)?;
         let nobody = VmClient::new(id.clone(), self.paths().clone(), PathBuf::new());
         Ok(Exec::recorded(nobody, exec, offset))
     }
@@ -172,6 +173,39 @@ impl Host {
         // The notes, what is prepared for the next one and what a client has seen have other names.
         Ok(names.filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit())).collect())
     }
+}
+
+/// Refuses an offset that is inside an event: what is there may look like an event, so its bytes do not tell. Of what is not
+/// written yet nothing is known.
+///
+/// # Errors
+/// [`VmError::Offset`]; the output cannot be read.
+pub(crate) fn check_offset(output: &Path, exec: &str, offset: u64) -> Result<(), VmError> {
+    if offset == 0 || begins_at(output, offset).io("read", output)? {
+        return Ok(());
+    }
+    Err(VmError::Offset { exec: exec.to_owned(), offset })
+}
+
+/// Whether an event may begin at `offset`. Hops from header to header.
+fn begins_at(output: &Path, offset: u64) -> io::Result<bool> {
+    let mut file = match File::open(output) {
+        // Whoever has the execution says that it is not there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => io::BufReader::new(file?),
+    };
+    let mut at = 0;
+    while at < offset {
+        let mut head = [0; HEADER];
+        match file.read_exact(&mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
+            read => read?,
+        }
+        let Some((_, size)) = parse_header(&head).map_err(io::Error::other)? else { return Ok(true) };
+        at += (HEADER + size) as u64;
+        file.seek_relative(i64::try_from(size).expect("at most MAX_PAYLOAD"))?;
+    }
+    Ok(at == offset)
 }
 
 /// The length of an output file in whole frames, and what its last frame says when that ends it. Hops from header to
@@ -287,5 +321,22 @@ mod tests {
         let mut rest = host.follow(&id, "aa", offset).await.unwrap();
         assert_eq!(rest.next().await.unwrap(), Some(crate::ExecEvent::Lost("gone".into())));
         assert_eq!(rest.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_offset_inside_an_event_is_refused() {
+        let (_dir, host, id) = host();
+        // Its content looks like the header of an event.
+        let content = [Tag::Stdout as u8, 0, 0, 0, 1, b'x'];
+        write(&host, &id, "aa", &[(Tag::Stdout, &content), (Tag::Lost, b"gone")], 0);
+        let (first, all) = ((HEADER + 6) as u64, (2 * HEADER + 10) as u64);
+        for offset in (1..all).filter(|offset| *offset != first) {
+            let refused = host.follow(&id, "aa", offset).await.err().unwrap();
+            assert!(matches!(&refused, VmError::Offset { offset: at, .. } if *at == offset), "{refused}");
+            assert!(refused.to_string().contains("aa begins at offset"), "{refused}");
+        }
+        for offset in [0, first, all, all + 1] {
+            assert!(host.follow(&id, "aa", offset).await.is_ok(), "{offset}");
+        }
     }
 }

@@ -4,9 +4,12 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
-use terraphim_vm_protocol::frame::{self, Tag};
+use terraphim_vm_protocol::{
+    call,
+    frame::{self, Tag},
+};
 
 /// The longest JSON body that is read.
 const JSON_MAX: usize = 1 << 20;
@@ -125,6 +128,15 @@ impl BodyWriter {
     /// The body is complete.
     pub(crate) fn finish(mut self) {
         let _ = self.stream.send_data(Bytes::new(), true);
+    }
+
+    /// The body cannot be completed, and the host takes a trailer that says why.
+    pub(crate) fn break_off(mut self, why: &str) {
+        let why: String = why.chars().take(call::BROKEN_OFF_MAX).collect();
+        let value = HeaderValue::try_from(call::encode(&why)).expect("percent-encoded text is ASCII");
+        let trailers = HeaderMap::from_iter([(HeaderName::from_static(call::BROKEN_OFF), value)]);
+        // A host that left does not want to know it.
+        let _ = self.stream.send_trailers(trailers);
     }
 
     /// The body cannot be completed.

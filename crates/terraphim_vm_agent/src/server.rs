@@ -70,7 +70,7 @@ async fn answer(agent: Rc<Agent>, request: Request<RecvStream>, respond: SendRes
     let answer = match (&head.method, path) {
         (&Method::GET, call::PING) => Ok(Vec::new()),
         (&Method::POST, call::EXEC) => return exec(agent, body, respond).await,
-        (&Method::GET, call::FILES) => return files::download(agent, head.uri.query(), respond).await,
+        (&Method::GET, call::FILES) => return files::download(agent, &head, respond).await,
         (&Method::PUT, call::FILES) => files::upload(agent, head.uri.query(), &mut body).await,
         (&Method::POST, call::FORWARDS) => return forward::listen(agent, &mut body, respond).await,
         (&Method::POST, path) if path.starts_with(call::FORWARDS) => {

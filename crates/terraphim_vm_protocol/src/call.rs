@@ -19,6 +19,11 @@ pub const EXEC: &str = "/v1/exec";
 pub const LEFT: &str = "/v1/left";
 /// `PUT` or `GET` with a [`FilesQuery`]: a tar stream in or out.
 pub const FILES: &str = "/v1/files";
+/// The trailer of an answer to `GET` [`FILES`] that breaks off: why, at most [`BROKEN_OFF_MAX`] characters as [`encode`] writes
+/// them. It is sent instead of a reset, to whoever says `te: trailers` in the request: others would take the stream for whole.
+pub const BROKEN_OFF: &str = "tci-broken-off";
+/// The most characters of [`BROKEN_OFF`]: encoded they have to fit into 16 KiB, which is what hyper takes of trailers.
+pub const BROKEN_OFF_MAX: usize = 1000;
 /// `POST` [`Forward`](crate::message::Forward): the guest listens on a port of its loopback interface. The answer is
 /// lines of JSON: first [`ForwardListening`](crate::message::ForwardListening), then a
 /// [`ForwardAccepted`](crate::message::ForwardAccepted) for each connection; cancelling it ends the port and all its
@@ -75,7 +80,9 @@ impl FilesQuery {
     }
 }
 
-fn encode(text: &str) -> String {
+/// Writes a text so that it may stand in a query or a header: percent-encoded.
+#[must_use]
+pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
@@ -87,7 +94,9 @@ fn encode(text: &str) -> String {
     out
 }
 
-fn decode(text: &str) -> Option<String> {
+/// Reads what [`encode`] wrote; `None` when it is malformed.
+#[must_use]
+pub fn decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -59,6 +59,10 @@ impl From<VmError> for ApiError {
             VmError::NotFound(_) | VmError::NoSnapshot(_) | VmError::NoExecution { .. } => {
                 StatusCode::NOT_FOUND
             }
+            VmError::Offset { .. } => {
+                let remedy = "take the `offset` of a line of the stream, or 0 for all of it";
+                return ApiError::bad_request(format!("{error}: {remedy}"));
+            }
             VmError::Invalid(_) | VmError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
             VmError::WrongState { .. }
             | VmError::Registry(RegistryError::NameTaken(_) | RegistryError::Superseded(_)) => {

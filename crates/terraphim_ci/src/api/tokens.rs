@@ -18,16 +18,43 @@ use crate::failure::{Context as _, Failure};
 pub(crate) struct TokenRecord {
     /// Its `jti`.
     pub(crate) id: String,
-    /// Whose it is.
+    /// Whose it is; empty when that is not known any more.
     pub(crate) user_id: String,
-    /// For people.
+    /// For people; likewise.
     pub(crate) username: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970; 0 when that is not known any more.
     pub(crate) created_at: i64,
     /// Likewise.
     pub(crate) expires_at: i64,
     /// Whether it was taken back.
     pub(crate) revoked: bool,
+}
+
+impl TokenRecord {
+    /// What takes the place of a record that cannot be read, once its token is taken back. A file that is only removed would
+    /// let the token in again where `tci serve --any-user` runs.
+    pub(crate) fn replacing_damaged(id: &str) -> TokenRecord {
+        let (user_id, username) = (String::new(), String::new());
+        TokenRecord { id: id.to_owned(), user_id, username, created_at: 0, expires_at: 0, revoked: true }
+    }
+}
+
+/// All that is kept about tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Oldest first.
+    pub(crate) records: Vec<TokenRecord>,
+    /// By id.
+    pub(crate) damaged: Vec<DamagedToken>,
+}
+
+/// A token whose file cannot be read or understood.
+#[derive(Debug)]
+pub(crate) struct DamagedToken {
+    /// Its `jti`: the name of the file.
+    pub(crate) id: String,
+    /// Names the file, the cause and the remedy.
+    pub(crate) failure: Failure,
 }
 
 /// The directory of tokens.
@@ -64,38 +91,63 @@ impl Tokens {
         write_private(&path, &text).map_err(|error| Failure::io("write", &path, error))
     }
 
-    /// All records, oldest first.
-    pub(crate) fn list(&self) -> Result<Vec<TokenRecord>, Failure> {
+    /// All tokens. A file that is damaged hides no other.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(crate) fn list(&self) -> Result<Listing, Failure> {
+        let mut listing = Listing::default();
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
             Err(error) => return Err(Failure::io("read", &self.directory, error)),
         };
-        let names =
-            entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "json"));
-        let read = |entry: fs::DirEntry| read(&entry.path()).map(Option::into_iter);
-        let mut all: Vec<TokenRecord> =
-            names.map(read).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(all)
+        let paths = entries.flatten().map(|entry| entry.path());
+        for path in paths.filter(|path| path.extension().is_some_and(|end| end == "json")) {
+            match read(&path) {
+                Ok(record) => listing.records.extend(record),
+                Err(failure) => {
+                    let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    let remedy =
+                        format!("`tci token revoke {id}` takes it back; other tokens are not concerned");
+                    listing.damaged.push(DamagedToken { id, failure: failure.hint(remedy) });
+                }
+            }
+        }
+        listing.records.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        listing.damaged.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(listing)
     }
 
     /// Whether `user_id` may come in with the token `jti`. Tokens without one are made elsewhere with the same secret:
     /// their user must have a token here that is not revoked.
+    ///
+    /// # Errors
+    /// The token's own file is damaged, or the directory cannot be read.
     pub(crate) fn standing(&self, user_id: &str, jti: Option<&str>) -> Result<Standing, Failure> {
         match jti {
             // Only what we made ourselves is looked for on disk.
             Some(jti) if Uuid::try_parse(jti).is_ok() => Ok(match read(&self.path(jti))? {
-                Some(record) if record.user_id != user_id => Standing::UnknownToken,
+                // Before the user: of a damaged one that was taken back nobody knows whose it was.
                 Some(record) if record.revoked => Standing::Revoked,
+                Some(record) if record.user_id != user_id => Standing::UnknownToken,
                 Some(_) => Standing::Good,
                 None => Standing::UnknownToken,
             }),
             Some(_) => Ok(Standing::UnknownToken),
             None => {
-                let mut of_user = self.list()?.into_iter().filter(|record| record.user_id == user_id);
-                let known = of_user.any(|record| !record.revoked);
-                Ok(if known { Standing::Good } else { Standing::UnknownUser })
+                let listing = self.list()?;
+                let mut of_user = listing.records.iter().filter(|record| record.user_id == user_id);
+                if of_user.any(|record| !record.revoked) {
+                    return Ok(Standing::Good);
+                }
+                for damaged in &listing.damaged {
+                    tracing::warn!(
+                        "it may be why user `{user_id}` is not known here: {}",
+                        damaged.failure.message()
+                    );
+                }
+                Ok(Standing::UnknownUser)
             }
         }
     }
@@ -163,6 +215,38 @@ mod tests {
         tokens.save(&record).unwrap();
         assert_eq!(standing("alice", Some(&id)), Standing::Revoked);
         assert_eq!(standing("alice", None), Standing::UnknownUser);
-        assert_eq!(tokens.list().unwrap(), [record]);
+        assert_eq!(tokens.list().unwrap().records, [record]);
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_and_concerns_no_other() {
+        let data = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(data.path()).unwrap();
+        let good = TokenRecord {
+            id: Uuid::new_v4().to_string(),
+            user_id: "alice".into(),
+            username: "Alice".into(),
+            created_at: 1,
+            expires_at: 2,
+            revoked: false,
+        };
+        tokens.save(&good).unwrap();
+        let damaged = Uuid::new_v4().to_string();
+        fs::write(tokens.path(&damaged), r#"{"id": "#).unwrap();
+        let listing = tokens.list().unwrap();
+        assert_eq!(listing.records, [good.clone()]);
+        let [found] = &listing.damaged[..] else { panic!("{listing:?}") };
+        assert_eq!(found.id, damaged);
+        let (message, remedy) = (found.failure.message(), found.failure.remedy().unwrap());
+        assert!(message.contains(&format!("{damaged}.json is damaged")), "{message}");
+        assert!(remedy.contains(&format!("tci token revoke {damaged}")), "{remedy}");
+        // Others come in, with tokens of theirs and with tokens that were made elsewhere; this one does not.
+        assert_eq!(tokens.standing("alice", Some(&good.id)).unwrap(), Standing::Good);
+        assert_eq!(tokens.standing("alice", None).unwrap(), Standing::Good);
+        assert_eq!(tokens.standing("bob", None).unwrap(), Standing::UnknownUser);
+        assert!(tokens.standing("bob", Some(&damaged)).is_err());
+        tokens.save(&TokenRecord::replacing_damaged(&damaged)).unwrap();
+        assert_eq!(tokens.standing("bob", Some(&damaged)).unwrap(), Standing::Revoked);
+        assert!(tokens.list().unwrap().damaged.is_empty());
     }
 }

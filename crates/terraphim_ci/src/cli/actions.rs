@@ -146,9 +146,10 @@ fn task(common: &Common, global: &Global) -> Result<Task, Failure> {
     let config = Config::load(Some(&selection.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
     let mut direct = Vec::new();
     for file in &selection.files {
-        let text = input::read_text(file, input::MOST_DATA)
+        let bytes = input::read(file, input::MOST_DATA)
             .map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
         let shown = file.strip_prefix(&selection.root).unwrap_or(file).to_string_lossy().into_owned();
+        let text = input::utf8(bytes, &shown)?;
         let workflow = Workflow::parse(&text, &shown).map_err(|errors| {
             let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::usage(all.join("\n"))

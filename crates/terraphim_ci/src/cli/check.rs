@@ -196,7 +196,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     // The reader has a limit of its own, which `--option` changes.
     let bytes = input::read(path, input::MOST_DATA)
         .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is no UTF-8 text", path.display())))
+    input::utf8(bytes, &path.display().to_string())
 }
 
 /// The reader's options, and whether JSON says where everything is.

@@ -43,7 +43,8 @@ struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci token ls")]
+#[command(after_help = "Ends with 3 when the file of a token is damaged; the others are listed.\n\n\
+                        Example:\n  tci token ls")]
 struct LsArgs {
     /// Print JSON.
     #[arg(long)]
@@ -98,19 +99,31 @@ fn create(args: &CreateArgs, tokens: &Tokens, secret: &Secret) -> Result<Exit, F
 }
 
 fn ls(args: &LsArgs, tokens: &Tokens) -> Result<Exit, Failure> {
-    let all = tokens.list()?;
+    let listing = tokens.list()?;
     if args.json {
-        output::json(&all)?;
-        return Ok(Exit::Success);
+        output::json(&listing.records)?;
+    } else {
+        let now = now();
+        let rows: Vec<Vec<String>> = listing.records.iter().map(|record| row(record, now)).collect();
+        output::data(&output::table(&["ID", "USER", "NAME", "CREATED", "EXPIRES", "STATE"], &rows))?;
     }
-    let now = now();
-    let rows: Vec<Vec<String>> = all.iter().map(|record| row(record, now)).collect();
-    output::data(&output::table(&["ID", "USER", "NAME", "CREATED", "EXPIRES", "STATE"], &rows))?;
-    Ok(Exit::Success)
+    Ok(tell(listing.damaged.iter().map(|damaged| &damaged.failure)))
+}
+
+/// Reports each; what the command ends with when everything else went well.
+fn tell<'a>(failures: impl Iterator<Item = &'a Failure>) -> Exit {
+    failures.fold(Exit::Success, |exit, failure| {
+        failure.report();
+        exit.and(failure.exit)
+    })
 }
 
 fn row(record: &TokenRecord, now: i64) -> Vec<String> {
-    let time = |seconds| jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string();
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let time = |seconds| match seconds {
+        0 => "-".to_owned(),
+        _ => jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string(),
+    };
     let state = match (record.revoked, record.expires_at <= now) {
         (true, _) => "revoked",
         (false, true) => "expired",
@@ -118,8 +131,8 @@ fn row(record: &TokenRecord, now: i64) -> Vec<String> {
     };
     vec![
         record.id.clone(),
-        record.user_id.clone(),
-        record.username.clone(),
+        or_dash(&record.user_id),
+        or_dash(&record.username),
         time(record.created_at),
         time(record.expires_at),
         state.to_owned(),
@@ -127,28 +140,19 @@ fn row(record: &TokenRecord, now: i64) -> Vec<String> {
 }
 
 fn revoke(args: &RevokeArgs, tokens: &Tokens) -> Result<Exit, Failure> {
-    let all = tokens.list()?;
-    let mut wanted: Vec<TokenRecord> = Vec::new();
-    for start in &args.tokens {
-        let mut matching =
-            all.iter().filter(|record| !start.is_empty() && record.id.starts_with(start.as_str()));
-        match (matching.next(), matching.next()) {
-            (Some(only), None) => wanted.push(only.clone()),
-            (Some(_), Some(_)) => {
-                return Err(Failure::usage(format!(
-                    "`{start}` is the start of several tokens: give more digits"
-                )));
-            }
-            (None, _) => {
-                return Err(
-                    Failure::usage(format!("there is no token `{start}`")).hint("`tci token ls` shows them")
-                );
-            }
-        }
-    }
+    let listing = tokens.list()?;
+    let replaced = listing.damaged.iter().map(|damaged| TokenRecord::replacing_damaged(&damaged.id));
+    let all: Vec<TokenRecord> = listing.records.iter().cloned().chain(replaced).collect();
+    let mut wanted =
+        args.tokens.iter().map(|start| find(start, &all)).collect::<Result<Vec<TokenRecord>, _>>()?;
+    let mut exit = Exit::Success;
     if let Some(user) = &args.user {
+        // Whose those are is not known: they may be this user's, and nobody may think that all are taken back.
+        let named = |id: &str| wanted.iter().any(|record| record.id == id);
+        let left = listing.damaged.iter().filter(|damaged| !named(&damaged.id));
+        exit = tell(left.map(|damaged| &damaged.failure));
         let before = wanted.len();
-        wanted.extend(all.into_iter().filter(|record| record.user_id == *user));
+        wanted.extend(listing.records.into_iter().filter(|record| record.user_id == *user));
         if wanted.len() == before {
             return Err(Failure::usage(format!("user `{user}` has no token")));
         }
@@ -158,7 +162,21 @@ fn revoke(args: &RevokeArgs, tokens: &Tokens) -> Result<Exit, Failure> {
         tokens.save(&record)?;
         output::data(&format!("{}\n", record.id))?;
     }
-    Ok(Exit::Success)
+    Ok(exit)
+}
+
+/// The one token whose id starts so.
+fn find(start: &str, all: &[TokenRecord]) -> Result<TokenRecord, Failure> {
+    let mut matching = all.iter().filter(|record| !start.is_empty() && record.id.starts_with(start));
+    match (matching.next(), matching.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("`{start}` is the start of several tokens: give more digits")))
+        }
+        (None, _) => {
+            Err(Failure::usage(format!("there is no token `{start}`")).hint("`tci token ls` shows them"))
+        }
+    }
 }
 
 fn now() -> i64 {

@@ -121,6 +121,22 @@ fn tokens_are_checked_and_can_be_taken_back() {
 }
 
 #[test]
+fn a_damaged_token_shuts_out_nobody_else() {
+    let server = Server::start();
+    let (alice, bob) = (server.token("alice"), server.token("bob"));
+    let tokens: Value = serde_json::from_str(&server.tci(&["token", "ls", "--json"])).unwrap();
+    let of_bob = tokens.as_array().unwrap().iter().find(|token| token["user_id"] == "bob").unwrap();
+    let id = of_bob["id"].as_str().unwrap();
+    fs::write(server.data().join(format!("api/tokens/{id}.json")), "{").unwrap();
+    let list = |token: &str| server.call("GET", "/api/vms", Some(token), None);
+    assert_eq!(list(&alice).status, 200);
+    refused(&list(&bob), 503, "is damaged");
+    server.tci(&["token", "revoke", id]);
+    refused(&list(&bob), 401, "revoked");
+    assert_eq!(list(&alice).status, 200);
+}
+
+#[test]
 fn a_vm_from_creation_to_deletion() {
     let server = Server::start();
     let (alice, bob) = (user(&server, "alice"), user(&server, "bob"));
@@ -218,6 +234,9 @@ fn commands(user: &User<'_>, vm: &str) {
     assert_eq!(user.server.stream(&end, &user.token).count(), 0, "there is nothing behind the end");
     let rest = format!("{path}/stream?offset={}", second["offset"]);
     assert_eq!(user.server.stream(&rest, &user.token).count(), 1);
+    for words in ["begins at offset 2", "the `offset` of a line", "0 for all of it"] {
+        refused(&user.get(&format!("{path}/stream?offset=2")), 400, words);
+    }
     refused(&user.post(&format!("{path}/cancel"), &json!({})), 409, "has ended");
     let all = user.get(&format!("/api/vms/{vm}/history")).body;
     assert_eq!(all["history"][0]["execution_id"], json!(running), "the newest is first");

@@ -16,4 +16,5 @@ mod refusals;
 mod runs;
 mod services;
 mod settings;
+mod tokens;
 mod words;

@@ -130,6 +130,19 @@ fn a_binary_file_is_no_workflow() {
 }
 
 #[test]
+fn a_workflow_in_another_encoding_is_refused_at_its_place() {
+    let world = World::with_workflow(GOOD);
+    // As an editor saves it in Latin-1.
+    let (before, after) = GOOD.split_once("Try").unwrap();
+    let latin = [before.as_bytes(), b"Pr\xfcfe", after.as_bytes()].concat();
+    std::fs::write(world.repo().join(".github/workflows/ci.yml"), latin).unwrap();
+    let place = ".github/workflows/ci.yml:13:17: ";
+    for args in [&["run"][..], &["check", ".github/workflows/ci.yml"], &["actions", "ls"]] {
+        world.run(args).fails(2, &[place, "no UTF-8 text", "save it as UTF-8"]);
+    }
+}
+
+#[test]
 fn wrong_events_jobs_inputs_and_files_are_refused() {
     let world = World::with_workflow(GOOD);
     world.write("bad.json", "[1]");
@@ -206,4 +219,30 @@ fn the_users_configuration_is_below_that_of_the_repository() {
     std::fs::write(&user, "[vm-types.default]\ncpus = 3\nmemory-mib = 200\n").unwrap();
     world.write("tci.toml", "[vm-types.default]\nmemory-mib = 300\n");
     world.run(&["run", "-n"]).prints(&["3 vCPUs, 300 MiB"]);
+}
+
+/// Before any VM is looked for: there is none here.
+#[test]
+fn options_of_vm_exec_that_would_do_nothing_are_refused() {
+    let world = World::new();
+    for (args, words) in [
+        (&["--json", "web", "--", "true"][..], &["--json", "cannot be used with", "[COMMAND]"][..]),
+        (&["--json", "--attach", "a", "web"], &["--json", "cannot be used with", "--attach"]),
+        (&["--json", "web"], &["--list"]),
+        (&["--from", "0", "web", "--", "true"], &["--from", "cannot be used with", "[COMMAND]"]),
+        (&["--from", "0", "--list", "web"], &["--from", "cannot be used with", "--list"]),
+    ] {
+        world.run(&[&["vm", "exec"], args].concat()).fails(2, words);
+    }
+    world.run(&["vm", "exec", "--list", "--json", "web"]).fails(2, &["there is no VM `web`"]);
+}
+
+#[test]
+fn what_is_no_qmp_command_is_refused() {
+    let world = World::new();
+    for whole in ["[]", r#"{"execute": "query-status"}"#] {
+        world.run(&["vm", "qmp", "web", whole]).fails(2, &["name of a QMP command", "query-status"]);
+    }
+    world.run(&["vm", "qmp", "web", "query-status", "[]"]).fails(2, &["a JSON object is expected"]);
+    world.run(&["vm", "qmp", "web", "query-status", "{}"]).fails(2, &["there is no VM `web`"]);
 }

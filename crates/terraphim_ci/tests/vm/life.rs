@@ -1,6 +1,11 @@
 //! VMs that run.
 
-use std::{fs, io::Write as _, time::Instant};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    process::Stdio,
+    time::Instant,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -120,8 +125,19 @@ fn what_cannot_be_copied_is_refused(world: &World) {
         world.vm(&[&["cp"], args].concat()).ends(2, &[words]);
     }
     assert!(!world.repo().join("zero").exists());
+    // What the guest cannot read it names, with the cause: nothing is mapped at the beginning of that file.
+    world.vm(&["cp", "web:/proc/1/mem", "."]).ends(3, &["cannot pack /proc/1/mem", "os error 5"]);
     world.vm_ok(&["cp", "web:/tmp/plain", "."]);
     assert_eq!(fs::read(world.repo().join("plain")).unwrap(), b"");
+}
+
+/// As `| head -1` does it.
+fn output_that_nobody_reads_ends_the_command(world: &World) {
+    let mut child =
+        world.tci().args(["vm", "exec", "web", "--", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!((&first, child.wait().unwrap().code()), (b"y\n", Some(141)));
 }
 
 #[test]
@@ -161,6 +177,9 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     assert_eq!((said.code, said.stdout.as_str()), (7, ""), "{said:#?}");
     attach(&["--from", "99999999"]).ends(2, &["the output ends before offset 99999999", "--from 0"]);
 
+    attach(&["--from", "5"]).ends(2, &["no event", "begins at offset 5", "--from 0"]);
+    output_that_nobody_reads_ends_the_command(&world);
+
     // One without a client, and one that does not start.
     let detached =
         world.vm_ok(&["exec", "--detach", "web", "--", "sh", "-c", "echo behind; exec sleep 1000"]);
@@ -173,6 +192,7 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     world.vm_ok(&["stop", "web", "--grace", "0"]);
     assert_eq!(attach(&["--from", "0"]).stdout, "one\ntwo\n");
     assert_eq!(attach(&[]).code, 7);
+    attach(&["--from", "5"]).ends(2, &["begins at offset 5", "--from 0"]);
     let lost = world.vm(&["exec", "--attach", detached.trim(), "web"]);
     assert_eq!((lost.code, lost.stdout.as_str()), (3, "behind\n"), "{lost:#?}");
     let list = world.vm_ok(&["exec", "--list", "web"]);

@@ -8,7 +8,7 @@ use h2::{
     RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
 };
-use http::{Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
@@ -224,17 +224,22 @@ impl AgentClient {
     /// A tar stream; `query` is `path=PATH`, percent-encoded.
     ///
     /// # Errors
-    /// There is no such path. A stream that breaks in the middle ends in an error.
+    /// There is no such path. A stream that breaks in the middle ends in an error, [`AgentError::BrokenOff`] where the guest
+    /// knows why.
     pub async fn download(
         &self,
         query: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, AgentError>> + Send + Sync + use<>, AgentError> {
         let path = format!("{}?{query}", call::FILES);
-        let (response, _) = self.open("download", Method::GET, &path, true).await?;
+        let trailers = [(header::TE, HeaderValue::from_static("trailers"))];
+        let trailers = HeaderMap::from_iter(trailers);
+        let (response, _) = self.open_with("download", Method::GET, &path, trailers, true).await?;
         let body = within_limit("download", begin("download", response)).await?;
         Ok(futures_util::stream::try_unfold(body, |mut body| async move {
-            let chunk = next_chunk("download", &mut body).await?;
-            Ok(chunk.map(|chunk| (chunk, body)))
+            match next_chunk("download", &mut body).await? {
+                Some(chunk) => Ok(Some((chunk, body))),
+                None => whole("download", &mut body).await.map(|()| None),
+            }
         }))
     }
 
@@ -286,13 +291,25 @@ impl AgentClient {
         path: &str,
         is_whole: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), AgentError> {
+        self.open_with(call, method, path, HeaderMap::new(), is_whole).await
+    }
+
+    async fn open_with(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        is_whole: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), AgentError> {
         let broken = |source| AgentError::Broken { call, source };
         let request = Request::builder().method(method).uri(format!("http://agent{path}")).body(());
-        let request = request.map_err(|_| AgentError::Refused {
+        let mut request = request.map_err(|_| AgentError::Refused {
             call,
             status: 400,
             message: "a name in it has characters that no path may have".to_owned(),
         })?;
+        *request.headers_mut() = headers;
         let mut requests = self.requests.clone().ready().await.map_err(broken)?;
         requests.send_request(request, is_whole).map_err(broken)
     }
@@ -361,6 +378,15 @@ async fn accept(call: &'static str, response: Response<RecvStream>) -> Result<Re
     }
     let message = String::from_utf8_lossy(&read_all(call, body).await?).into_owned();
     Err(AgentError::Refused { call, status: status.as_u16(), message })
+}
+
+/// Whether a body whose last byte was read is whole: a trailer says why it is not.
+async fn whole(call: &'static str, body: &mut RecvStream) -> Result<(), AgentError> {
+    let trailers = body.trailers().await.map_err(|source| AgentError::Broken { call, source })?;
+    let Some(value) = trailers.as_ref().and_then(|all| all.get(call::BROKEN_OFF)) else { return Ok(()) };
+    let message = value.to_str().ok().and_then(call::decode);
+    let message = message.unwrap_or_else(|| "it gives no reason that can be read".to_owned());
+    Err(AgentError::BrokenOff { call, message })
 }
 
 /// Answers that are read whole are a few hundred bytes.

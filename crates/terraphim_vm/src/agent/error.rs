@@ -50,6 +50,14 @@ pub enum AgentError {
         /// Its text.
         message: String,
     },
+    /// The guest could not complete what it had begun to send.
+    #[error("the guest cannot complete `{call}`: {message}")]
+    BrokenOff {
+        /// Which call.
+        call: &'static str,
+        /// Its reason.
+        message: String,
+    },
     /// The agent's answer makes no sense.
     #[error("the agent's answer to `{call}` cannot be understood")]
     Answer {

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http::Method;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -16,6 +16,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use crate::{
     Exec, Paths, VmError, VmId,
     fault::{self, Point},
+    past::check_offset,
     protocol::{
         call::{self, FilesQuery},
         message::{AgentInfo, Ended, ExecRequest, ForwardListening, TerminalSize, View},
@@ -177,11 +178,15 @@ impl VmClient {
     /// A tar stream of `path` in the guest.
     ///
     /// # Errors
-    /// There is no such path. A stream that breaks in the middle ends in a read error.
+    /// There is no such path. A stream that breaks in the middle ends in a read error, with the guest's words where it says
+    /// why.
     pub async fn download(&self, path: &str) -> Result<impl AsyncRead + Send + use<>, VmError> {
         let path = FilesQuery { path: path.to_owned(), ..FilesQuery::default() }.to_uri();
-        let Answer { response, connection, .. } = self.send("download", Method::GET, &path, empty()).await?;
-        let stream = response.into_body().into_data_stream().map_err(io::Error::other);
+        let headers = [("te", "trailers")];
+        let answer = self.send_with("download", Method::GET, &path, &headers, empty()).await?;
+        let Answer { response, connection, .. } = answer;
+        let frames = BodyStream::new(response.into_body()).map_err(io::Error::other);
+        let stream = frames.try_filter_map(|frame| std::future::ready(data_or_failure(frame)));
         Ok(Download { reader: StreamReader::new(stream), _connection: connection })
     }
 
@@ -217,8 +222,9 @@ impl VmClient {
     /// Takes up an execution from an offset of its output, see [`Exec::offset`].
     ///
     /// # Errors
-    /// There is no such execution.
+    /// There is no such execution, or no event begins at the offset ([`VmError::Offset`]).
     pub async fn attach(&self, exec: &str, offset: u64) -> Result<Exec, VmError> {
+        check_offset(&self.exec_output(exec), exec, offset)?;
         let answer = self.output(exec, offset).await?;
         Ok(Exec::new(self.clone(), exec.to_owned(), offset, answer))
     }
@@ -295,6 +301,17 @@ impl VmClient {
         let body = Full::new(bytes).map_err(|never| match never {}).boxed();
         self.send("stdin", Method::POST, &path, body).await.map(Answer::done)
     }
+}
+
+/// Bytes of a download; a trailer says why there are not all of them.
+fn data_or_failure(frame: Frame<Bytes>) -> io::Result<Option<Bytes>> {
+    let trailers = match frame.into_data() {
+        Ok(data) => return Ok(Some(data)),
+        Err(frame) => frame.into_trailers().unwrap_or_default(),
+    };
+    let Some(value) = trailers.get(call::BROKEN_OFF) else { return Ok(None) };
+    let why = value.to_str().ok().and_then(call::decode);
+    Err(io::Error::other(why.unwrap_or_else(|| "the guest gives no reason that can be read".to_owned())))
 }
 
 struct Download<R> {

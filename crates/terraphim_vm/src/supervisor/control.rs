@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -33,7 +33,10 @@ use crate::{
     LimitsReport, VmError,
     agent::{AgentClient, AgentError},
     driver::{accelerator::Accelerator, qmp::Qmp},
-    protocol::message::{TerminalSize, View},
+    protocol::{
+        call,
+        message::{TerminalSize, View},
+    },
     registry::EndReason,
 };
 
@@ -327,8 +330,25 @@ impl Control {
     async fn download(&self, request: &Request<Incoming>) -> Result<Response<Body>, Failure> {
         let agent = self.agent().await?;
         let stream = agent.download(request.uri().query().unwrap_or_default()).await?;
-        Ok(Response::new(streaming(stream.map_err(io::Error::other))))
+        // Whoever does not look at trailers has to see the connection break.
+        if request.headers().get(header::TE).is_none_or(|value| value != "trailers") {
+            return Ok(Response::new(streaming(stream.map_err(io::Error::other))));
+        }
+        let frames = stream.map_ok(Frame::data).or_else(|error| std::future::ready(broken_off(error)));
+        let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+        response.headers_mut().insert(header::TRAILER, HeaderValue::from_static(call::BROKEN_OFF));
+        Ok(response)
     }
+}
+
+/// What the guest says about its failure, as it said it to us.
+fn broken_off(error: AgentError) -> io::Result<Frame<Bytes>> {
+    let message = match error {
+        AgentError::BrokenOff { message, .. } => message,
+        error => return Err(io::Error::other(error)),
+    };
+    let value = HeaderValue::try_from(call::encode(&message)).expect("percent-encoded text is ASCII");
+    Ok(Frame::trailers(HeaderMap::from_iter([(HeaderName::from_static(call::BROKEN_OFF), value)])))
 }
 
 /// The id that the caller has chosen for an execution.

@@ -21,6 +21,8 @@ pub(super) enum Chunk {
     Bytes(Bytes),
     /// Nothing is missing. A channel that closes without it broke off.
     End,
+    /// Nothing more comes, and why.
+    BrokenOff(String),
 }
 
 /// The writing end for a thread.
@@ -54,8 +56,14 @@ impl Read for Incoming {
 }
 
 impl Outgoing {
-    fn send(&mut self, chunk: Chunk) -> io::Result<()> {
+    fn send(&self, chunk: Chunk) -> io::Result<()> {
         self.chunks.blocking_send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Says why nothing more comes.
+    pub(super) fn break_off(self, why: String) {
+        // A receiver that left does not want to know it.
+        let _ = self.send(Chunk::BrokenOff(why));
     }
 
     /// Sends the rest and says that this is all.

@@ -11,7 +11,7 @@ use std::{io, path::Path, rc::Rc};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header, request};
 use terraphim_vm_protocol::call::FilesQuery;
 
 use crate::{
@@ -89,9 +89,9 @@ pub(crate) async fn upload(
     Ok(Vec::new())
 }
 
-/// Packs a path into the answer.
-pub(crate) async fn download(agent: Rc<Agent>, query: Option<&str>, mut respond: SendResponse<Bytes>) {
-    let begun = match target(&agent, query) {
+/// Packs a path into the answer of a request with this head.
+pub(crate) async fn download(agent: Rc<Agent>, head: &request::Parts, mut respond: SendResponse<Bytes>) {
+    let begun = match target(&agent, head.uri.query()) {
         Ok(target) => begin_download(target).await,
         Err(refusal) => Err(refusal),
     };
@@ -114,9 +114,15 @@ pub(crate) async fn download(agent: Rc<Agent>, query: Option<&str>, mut respond:
             }
             Some(bridge::Chunk::End) => return writer.finish(),
             // The archive is incomplete, and must not look otherwise.
-            None => return writer.abort(Reason::INTERNAL_ERROR),
+            Some(bridge::Chunk::BrokenOff(why)) if takes_trailers(head) => return writer.break_off(&why),
+            Some(bridge::Chunk::BrokenOff(_)) | None => return writer.abort(Reason::INTERNAL_ERROR),
         }
     }
+}
+
+/// Whether the host looks at trailers (RFC 9110 section 6.5.1).
+fn takes_trailers(head: &request::Parts) -> bool {
+    head.headers.get(header::TE).is_some_and(|value| value == "trailers")
 }
 
 /// Starts packing, once it is known that there is something to pack.
@@ -141,7 +147,11 @@ async fn begin_download(target: Target) -> Result<tokio::sync::mpsc::Receiver<br
         let _ = opened_sender.send(Ok(()));
         match source.pack(&mut writer) {
             Ok(()) => writer.finish(),
-            Err(error) => crate::kmsg::say(&format!("cannot pack {}: {error}", files.path)),
+            Err(error) => {
+                let why = format!("cannot pack {}: {error}", files.path);
+                crate::kmsg::say(&why);
+                writer.break_off(why);
+            }
         }
     });
     // Driven to its end beside the answer: dropping the receiver ends it.

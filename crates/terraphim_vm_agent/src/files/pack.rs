@@ -52,22 +52,29 @@ fn pack_content(
     directory: &Path,
     name: &Path,
 ) -> io::Result<()> {
-    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    let mut entries = fs::read_dir(directory)
+        .and_then(|entries| entries.collect::<io::Result<Vec<_>>>())
+        .map_err(named(directory))?;
     // In one order whatever the file system's is: the same tree is the same stream.
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let metadata = match entry.metadata() {
             // Removed since the directory was read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            other => other?,
+            other => other.map_err(named(&entry.path()))?,
         };
         let name = name.join(entry.file_name());
-        pack_one(builder, links, &entry.path(), &name, &metadata)?;
+        pack_one(builder, links, &entry.path(), &name, &metadata).map_err(named(&entry.path()))?;
         if metadata.is_dir() {
             pack_content(builder, links, &entry.path(), &name)?;
         }
     }
     Ok(())
+}
+
+/// Says of an error which entry it is about: only the whole tree is known to whoever asked.
+fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// The most that is read of a file that says it is empty.

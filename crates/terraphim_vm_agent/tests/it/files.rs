@@ -194,6 +194,18 @@ async fn a_broken_archive_is_refused_and_a_broken_source_reported() {
 }
 
 #[tokio::test]
+async fn why_a_download_breaks_off_is_told() {
+    let (agent, client) = Agent::connected().await;
+    // It can be opened, and nothing is mapped at its beginning. `EIO`, whatever the user.
+    let failed = download(&client, Path::new("/proc/self/mem")).await.unwrap_err();
+    let AgentError::BrokenOff { message, .. } = &failed else { panic!("{failed:?}") };
+    assert!(message.contains("/proc/self/mem") && message.contains("os error 5"), "{message}");
+    client.ping().await.unwrap();
+    drop(client);
+    agent.ended().await;
+}
+
+#[tokio::test]
 async fn a_download_that_nobody_wants_any_more_ends() {
     let (agent, client) = Agent::connected().await;
     let scratch = tempfile::tempdir().unwrap();

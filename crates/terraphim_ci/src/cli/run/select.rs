@@ -174,8 +174,7 @@ fn read_one(selection: &Selection, file: &Path, event: Option<&str>) -> Result<O
     let path = file.strip_prefix(&selection.root).unwrap_or(file).to_string_lossy().into_owned();
     let bytes = input::read(file, input::MOST_DATA)
         .map_err(|error| Failure::io("read", file, error).ending(Exit::Usage))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{path} is no UTF-8 text, so it is no workflow file")))?;
+    let text = input::utf8(bytes, &path)?;
     let source = Source::new(path, text, file);
     match source.load() {
         Ok(workflow) => {

@@ -27,7 +27,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ends with the exit code of the command, with 128 and its number when a signal ended it, 126 or 127 when it cannot be started, \
-3 when it is unknown how it ended. Signals that tci gets go on to the command.
+3 when it is unknown how it ended. Signals that tci gets go on to the command. When nobody reads its output any more \
+(`| head`), the command gets SIGPIPE and tci ends with 141, as a shell says it.
 
 A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown \
 yet, and prints that of commands that have ended, also of VMs that have.
@@ -66,13 +67,15 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["command", "user", "workdir", "env", "detach", "list"])]
     attach: Option<String>,
     /// With --attach: from this offset of its output, 0 for all [default: behind what was shown].
-    #[arg(long, value_name = "OFFSET", requires = "attach")]
+    // That a command is in the way has to be said too: clap asks for nothing that conflicts with what is there.
+    #[arg(long, value_name = "OFFSET", requires = "attach", conflicts_with_all = ["command", "list"])]
     from: Option<u64>,
     /// List what was run in the VM.
     #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "env", "detach"])]
     list: bool,
     /// With --list: print JSON.
-    #[arg(long, requires = "list")]
+    // As for --from.
+    #[arg(long, requires = "list", conflicts_with_all = ["command", "attach"])]
     json: bool,
 }
 
@@ -279,7 +282,7 @@ fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
         ExecEvent::Started(_) | ExecEvent::File(_) | ExecEvent::FileData(_) => Ok(None),
         ExecEvent::Stdout(bytes) => {
             let mut out = io::stdout().lock();
-            out.write_all(&bytes).and_then(|()| out.flush()).map_err(stdout_failure)?;
+            out.write_all(&bytes).and_then(|()| out.flush()).map_err(output_failure)?;
             Ok(None)
         }
         ExecEvent::Stderr(bytes) => {
@@ -292,6 +295,16 @@ fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
         }
         ExecEvent::Failed(failed) => Err(cannot_start(&failed)),
         ExecEvent::Lost(why) => Err(Failure::fault(format!("the command's end is unknown: {why}"))),
+    }
+}
+
+/// What a failed write of the command's output ends with. When nobody reads any more, the command gets `SIGPIPE`, and we end as if
+/// it ended by that: 0 would say that it succeeded.
+fn output_failure(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::silent(signalled(rustix::process::Signal::PIPE.as_raw()))
+    } else {
+        stdout_failure(error)
     }
 }
 
@@ -386,5 +399,19 @@ impl Signals {
             std::task::Poll::Pending
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_nobody_reads_is_no_success() {
+        let failure = output_failure(io::ErrorKind::BrokenPipe.into());
+        assert_eq!((failure.exit.code(), failure.message().as_str()), (141, ""));
+        let failure = output_failure(io::ErrorKind::StorageFull.into());
+        assert_eq!(failure.exit, Exit::Infrastructure);
+        assert!(failure.message().contains("cannot write to standard output"), "{}", failure.message());
     }
 }

@@ -82,15 +82,31 @@ pub(super) fn vm_types(config: &Config) -> String {
 pub(super) struct QmpArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
-    /// The command.
+    /// The name of the command.
+    #[arg(value_parser = qmp_name)]
     command: String,
     /// Its arguments, a JSON object.
-    #[arg(value_parser = json_value)]
+    #[arg(value_parser = qmp_arguments)]
     arguments: Option<Value>,
 }
 
-fn json_value(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+/// What QMP allows in names (QEMU, docs "How to use the QAPI code generator", section "Naming rules and reserved names"). A
+/// whole message in place of the name QEMU would only call unknown.
+fn qmp_name(text: &str) -> Result<String, String> {
+    let is_name = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let expected = "the name of a QMP command is expected, such as query-status; its arguments are a JSON object \
+                    behind it";
+    if is_name { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
+fn qmp_arguments(text: &str) -> Result<Value, String> {
+    let expected = r#"a JSON object is expected, such as {"command-line": "info registers"}"#;
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(expected.to_owned()),
+        Err(error) => Err(format!("{expected}: {error}")),
+    }
 }
 
 pub(super) async fn qmp(host: &Host, args: &QmpArgs) -> Result<Exit, Failure> {
@@ -108,5 +124,19 @@ mod tests {
         let good = [("512", 512), ("512M", 512), ("2G", 2048), ("2GiB", 2048)];
         assert!(good.iter().all(|(text, want)| mebibytes(text) == Ok(*want)));
         assert!(["", "G", "2T", "-1", "1.5G", "9999999G", "ü"].iter().all(|text| mebibytes(text).is_err()));
+    }
+
+    #[test]
+    fn a_qmp_command_is_a_name_and_an_object() {
+        for good in ["query-status", "__com.redhat_command", "x-query-opcount", "device_add"] {
+            assert_eq!(qmp_name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "[]", "{}", r#"{"execute": "query-status"}"#, "query status", "-x", "\u{fc}"] {
+            assert!(qmp_name(bad).unwrap_err().contains("such as query-status"), "{bad}");
+        }
+        assert_eq!(qmp_arguments(r#"{"a": 1}"#).unwrap()["a"], 1);
+        for bad in ["[]", "null", "1", "\"x\"", "{", ""] {
+            assert!(qmp_arguments(bad).unwrap_err().contains("a JSON object is expected"), "{bad}");
+        }
     }
 }
