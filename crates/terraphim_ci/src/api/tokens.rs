@@ -234,7 +234,7 @@ mod tests {
         let damaged = Uuid::new_v4().to_string();
         fs::write(tokens.path(&damaged), r#"{"id": "#).unwrap();
         let listing = tokens.list().unwrap();
-        assert_eq!(listing.records, [good.clone()]);
+        assert_eq!(listing.records, std::slice::from_ref(&good));
         let [found] = &listing.damaged[..] else { panic!("{listing:?}") };
         assert_eq!(found.id, damaged);
         let (message, remedy) = (found.failure.message(), found.failure.remedy().unwrap());

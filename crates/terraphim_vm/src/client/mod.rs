@@ -5,7 +5,7 @@ mod wire;
 use std::{io, path::PathBuf};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::TryStreamExt;
 use http::Method;
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -185,7 +185,7 @@ impl VmClient {
         let headers = [("te", "trailers")];
         let answer = self.send_with("download", Method::GET, &path, &headers, empty()).await?;
         let Answer { response, connection, .. } = answer;
-        let frames = BodyStream::new(response.into_body()).map_err(io::Error::other);
+        let frames = TryStreamExt::map_err(BodyStream::new(response.into_body()), io::Error::other);
         let stream = frames.try_filter_map(|frame| std::future::ready(data_or_failure(frame)));
         Ok(Download { reader: StreamReader::new(stream), _connection: connection })
     }
