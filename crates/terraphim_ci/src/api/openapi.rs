@@ -10,7 +10,7 @@ struct Operation {
     /// Schemas by name: of the body, if there is one, and of the answer.
     request: Option<&'static str>,
     response: &'static str,
-    /// Refusals that it can end in besides 401, 403 and 503.
+    /// Refusals that it can end in besides 401, 403 and 503, and 408 if it has a body.
     errors: &'static [u16],
 }
 
@@ -160,7 +160,8 @@ fn describe(operation: &Operation) -> Value {
             .insert("202".to_owned(), content("With `wait: false`: noted down and started.", "Accepted"));
     }
     let always: &[u16] = if is_open { &[] } else { &[401, 403, 503] };
-    for status in operation.errors.iter().chain(always) {
+    let of_body: &[u16] = if operation.request.is_some() { &[408] } else { &[] };
+    for status in operation.errors.iter().chain(of_body).chain(always) {
         responses.insert(status.to_string(), content(reason(*status), "Error"));
     }
     let mut described = json!({"summary": operation.summary, "responses": responses});
@@ -208,6 +209,7 @@ fn reason(status: u16) -> &'static str {
         401 => "No token, a wrong one, an expired or a revoked one.",
         403 => "An unknown user, or somebody else's VM.",
         404 => "There is no such thing.",
+        408 => "Nothing more of the request's body came.",
         409 => "Not in this state, or the name is taken.",
         413 => "The request is too large.",
         429 => "The user has as many VMs as are allowed.",

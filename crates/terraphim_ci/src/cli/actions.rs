@@ -24,6 +24,7 @@ use crate::{config::Config, exit::Exit, failure::Failure, input, output};
 const NAMES: [&str; 2] = ["action.yml", "action.yaml"];
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tci actions lock")]
 pub(crate) struct ActionsArgs {
     #[command(subcommand)]
     command: ActionsCommand,

@@ -157,9 +157,10 @@ fn an_end_on_request_waits_for_no_connection_without_a_request() {
 #[test]
 fn an_end_on_request_says_what_it_waits_for() {
     let mut server = Server::start();
-    // Its body never comes.
-    let _asked =
+    // Its head is not whole: nobody waits for it.
+    let _begun =
         server.open("POST /api/vms HTTP/1.1\r\nHost: tci\r\nContent-Length: 10\r\nAuthorization: Bearer ");
+    // The body of this one never comes.
     let token = server.token("alice");
     let mut asked = server.open(&format!(
         "POST /api/vms HTTP/1.1\r\nHost: tci\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\

@@ -131,7 +131,9 @@ fn what_cannot_be_copied_is_refused(world: &World) {
     assert!(!world.repo().join("zero").exists());
     // What the guest cannot read it names, with the cause: nothing is mapped at the beginning of that file.
     world.vm(&["cp", "web:/proc/1/mem", "."]).ends(3, &["cannot pack /proc/1/mem", "os error 5"]);
-    world.vm_ok(&["cp", "web:/tmp/plain", "."]);
+    let copied = world.vm_ok(&["cp", "web:/tmp/plain", ".", "--json"]);
+    let copied: Value = serde_json::from_str(&copied).unwrap();
+    assert_eq!(copied, serde_json::json!({"from": "web:/tmp/plain", "to": ".", "left_out": []}));
     assert_eq!(fs::read(world.repo().join("plain")).unwrap(), b"");
 }
 
@@ -208,7 +210,13 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let states: Vec<&str> = states.iter().map(|event| event["state"].as_str().unwrap()).collect();
     let life = ["starting", "running", "stopping", "stopped"];
     assert_eq!(states, [&["created"], &life[..], &life[..]].concat());
-    world.vm_ok(&["console", "web"]);
+    let plain = world.vm_ok(&["console", "web"]);
+    let json = world.vm_ok(&["logs", "web", "--json"]);
+    let json: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<&str> = json.iter().map(|line| line["line"].as_str().unwrap()).collect();
+    assert_eq!(lines, plain.lines().collect::<Vec<_>>());
+    let inspected = [&["inspect", "web", "--json"][..], &["inspect", "web"]].map(|args| world.vm_ok(args));
+    assert_eq!(inspected[0], inspected[1]);
     world.remove("web");
 }
 

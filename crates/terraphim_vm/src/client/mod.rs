@@ -224,7 +224,10 @@ impl VmClient {
     /// # Errors
     /// There is no such execution, or no event begins at the offset ([`VmError::Offset`]).
     pub async fn attach(&self, exec: &str, offset: u64) -> Result<Exec, VmError> {
-        check_offset(&self.exec_output(exec), exec, offset)?;
+        let (output, id) = (self.exec_output(exec), exec.to_owned());
+        // Long output is read up to there: not by the thread that serves others.
+        let checked = tokio::task::spawn_blocking(move || check_offset(&output, &id, offset)).await;
+        checked.map_err(|error| self.broken("attach", error))??;
         let answer = self.output(exec, offset).await?;
         Ok(Exec::new(self.clone(), exec.to_owned(), offset, answer))
     }

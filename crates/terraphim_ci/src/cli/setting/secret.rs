@@ -30,10 +30,15 @@ pub(in crate::cli) struct SecretCommandArgs {
 #[derive(Debug, Subcommand)]
 enum SecretCommand {
     /// Set a secret; its value comes from a file, from standard input, or from you.
+    #[command(
+        after_help = "Example:\n  tci secret set DEPLOY_KEY < key.pem\n  tci secret set API --env production --from-file token"
+    )]
     Set(SetArgs),
     /// List the names of secrets.
+    #[command(after_help = "Example:\n  tci secret ls --json")]
     Ls(ListArgs),
     /// Remove a secret.
+    #[command(after_help = "Example:\n  tci secret rm DEPLOY_KEY")]
     Rm(NameArgs),
 }
 

@@ -29,12 +29,16 @@ pub(in crate::cli) struct VarCommandArgs {
 #[derive(Debug, Subcommand)]
 enum VarCommand {
     /// Set a variable.
+    #[command(after_help = "Example:\n  tci var set LEVEL debug")]
     Set(SetVarArgs),
     /// List variables.
+    #[command(after_help = "Example:\n  tci var ls --env staging --json")]
     Ls(ListArgs),
     /// Print the value of a variable.
+    #[command(after_help = "Example:\n  tci var get LEVEL")]
     Get(NameArgs),
     /// Remove a variable.
+    #[command(after_help = "Example:\n  tci var rm LEVEL")]
     Rm(NameArgs),
 }
 

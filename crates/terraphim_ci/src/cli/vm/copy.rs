@@ -17,6 +17,7 @@ use super::client;
 use crate::{
     exit::Exit,
     failure::{Context as _, Failure},
+    output,
     workspace::{Entry, Tree, tar_stream},
 };
 
@@ -36,15 +37,31 @@ pub(super) struct CpArgs {
     /// Who owns the copies in the guest [default: root].
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
+    /// Print what was copied as a JSON object: `from`, `to`, and the names that were `left_out`.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn cp(host: &Host, args: &CpArgs) -> Result<Exit, Failure> {
-    match (in_guest(&args.from), in_guest(&args.to)) {
-        (None, Some((vm, path))) => upload(&client(host, vm)?, Path::new(&args.from), path, args).await?,
+    let left_out = match (in_guest(&args.from), in_guest(&args.to)) {
+        (None, Some((vm, path))) => {
+            upload(&client(host, vm)?, Path::new(&args.from), path, args).await?;
+            Vec::new()
+        }
         (Some((vm, path)), None) => download(&client(host, vm)?, path, Path::new(&args.to)).await?,
         _ => return Err(Failure::usage("one of the two must be VM:PATH, and the other one a path here")),
+    };
+    let left_out: Vec<String> = left_out.iter().map(|path| path.display().to_string()).collect();
+    if args.json {
+        output::json(&serde_json::json!({"from": args.from, "to": args.to, "left_out": left_out}))?;
     }
-    Ok(Exit::Success)
+    if left_out.is_empty() {
+        return Ok(Exit::Success);
+    }
+    Err(Failure::fault(format!(
+        "everything was copied but what is no regular file, or would lie elsewhere: {}",
+        left_out.join(", ")
+    )))
 }
 
 /// `VM:/path`. A path here that looks so is given as `./VM:/path`.
@@ -86,7 +103,8 @@ fn refusal(error: VmError) -> Failure {
     if is_usage { failure.ending(Exit::Usage) } else { failure }
 }
 
-async fn download(client: &VmClient, path: &str, to: &Path) -> Result<(), Failure> {
+/// Returns what was left out.
+async fn download(client: &VmClient, path: &str, to: &Path) -> Result<Vec<PathBuf>, Failure> {
     // A directory comes as its content; it keeps its name here.
     let is_directory = test_in_guest(client, "-d", path).await?;
     if !is_directory && !test_in_guest(client, "-f", path).await? {
@@ -107,14 +125,7 @@ async fn download(client: &VmClient, path: &str, to: &Path) -> Result<(), Failur
     let stream = client.download(path).await.map_err(refusal)?;
     let reader = SyncIoBridge::new(Box::pin(stream));
     let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &to));
-    let left_out = unpacked.await.context("cannot unpack")?.context("cannot unpack what the VM sent")?;
-    if left_out.is_empty() {
-        return Ok(());
-    }
-    let shown = left_out.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    Err(Failure::fault(format!(
-        "everything was copied but what is no regular file, or would lie elsewhere: {shown}"
-    )))
+    unpacked.await.context("cannot unpack")?.context("cannot unpack what the VM sent")
 }
 
 /// Whether a file is where a directory was to be made.

@@ -27,6 +27,9 @@ pub(super) struct LogsArgs {
     /// Go on until the VM ends.
     #[arg(long, short)]
     pub(super) follow: bool,
+    /// Print each line as a JSON object, {"line": "..."}.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -42,11 +45,14 @@ pub(super) struct ConsoleArgs {
     /// Go on until the VM ends.
     #[arg(long, short)]
     pub(super) follow: bool,
+    /// Print each line as a JSON object, {"line": "..."}.
+    #[arg(long)]
+    json: bool,
 }
 
 impl ConsoleArgs {
     pub(super) fn as_logs(&self) -> LogsArgs {
-        LogsArgs { vm: self.vm.clone(), of: Log::Console, follow: self.follow }
+        LogsArgs { vm: self.vm.clone(), of: Log::Console, follow: self.follow, json: self.json }
     }
 }
 
@@ -75,7 +81,11 @@ fn path(host: &Host, args: &LogsArgs) -> Result<PathBuf, Failure> {
 pub(super) fn print(host: &Host, args: &LogsArgs) -> Result<Exit, Failure> {
     let path = path(host, args)?;
     match File::open(&path) {
-        Ok(file) => Reader { file, path: &path, seen: 0 }.copy()?,
+        Ok(file) => {
+            let mut reader = Reader::new(file, &path, args);
+            reader.copy()?;
+            reader.end()?;
+        }
         // A VM that never started has no log.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(Failure::io("open", &path, error)),
@@ -88,7 +98,7 @@ pub(super) async fn follow(host: &Host, args: &LogsArgs) -> Result<Exit, Failure
     let supervisor = host.find(&args.vm)?.supervisor.filter(terraphim_vm::ProcessId::is_alive);
     let Some(supervisor) = supervisor else { return print(host, args) };
     let file = File::open(&path).map_err(|error| Failure::io("open", &path, error))?;
-    let mut reader = Reader { file, path: &path, seen: 0 };
+    let mut reader = Reader::new(file, &path, args);
     // Watched before it is read: what comes in between wakes us.
     let mut watch = Watch::on(&[&path])?;
     let ended = ends(&supervisor);
@@ -100,6 +110,7 @@ pub(super) async fn follow(host: &Host, args: &LogsArgs) -> Result<Exit, Failure
             ended = &mut ended => {
                 ended?;
                 reader.copy()?;
+                reader.end()?;
                 return Ok(Exit::Success);
             }
         }
@@ -112,9 +123,15 @@ struct Reader<'a> {
     path: &'a Path,
     /// How much has been printed, counted from the first byte that was ever written; the line about a cut is not counted.
     seen: u64,
+    /// For lines as JSON: the beginning of one whose end has not come.
+    line: Option<Vec<u8>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(file: File, path: &'a Path, args: &LogsArgs) -> Reader<'a> {
+        Reader { file, path, seen: 0, line: args.json.then(Vec::new) }
+    }
+
     /// Prints what has come since the last call.
     fn copy(&mut self) -> Result<(), Failure> {
         let failed = |error| Failure::io("read", self.path, error);
@@ -134,10 +151,35 @@ impl Reader<'_> {
             if read == 0 {
                 return Ok(());
             }
-            output::bytes(&buffer[..read])?;
+            self.print(&buffer[..read])?;
             let content = (position + read as u64).saturating_sub(start.offset.max(position));
             self.seen += content;
             position += read as u64;
         }
     }
+
+    fn print(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(line) = &mut self.line else { return output::bytes(bytes) };
+        line.extend_from_slice(bytes);
+        let Some(end) = line.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let rest = line.split_off(end + 1);
+        let whole = std::mem::replace(line, rest);
+        let text: String = whole.split_inclusive(|byte| *byte == b'\n').map(as_json).collect();
+        output::bytes(text.as_bytes())
+    }
+
+    /// Prints the last line if it has no end.
+    fn end(&mut self) -> Result<(), Failure> {
+        match self.line.take() {
+            Some(line) if !line.is_empty() => output::bytes(as_json(&line).as_bytes()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A serial line ends its lines with `\r\n`.
+fn as_json(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+    format!("{}\n", serde_json::json!({"line": line}))
 }

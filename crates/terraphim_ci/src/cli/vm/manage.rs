@@ -88,6 +88,9 @@ pub(super) struct QmpArgs {
     /// Its arguments, a JSON object.
     #[arg(value_parser = qmp_arguments)]
     arguments: Option<Value>,
+    /// The only form there is.
+    #[arg(long, hide = true)]
+    json: bool,
 }
 
 /// What QMP allows in names (QEMU, docs "How to use the QAPI code generator", section "Naming rules and reserved names"). A

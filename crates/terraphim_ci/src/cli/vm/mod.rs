@@ -81,8 +81,7 @@ enum VmCommand {
     /// Send a command of QEMU's machine protocol.
     Qmp(manage::QmpArgs),
     /// Print everything that is known about a VM as JSON.
-    #[command(after_help = "Example:\n  tci vm inspect web | jq .spec")]
-    Inspect(One),
+    Inspect(show::InspectArgs),
     /// Remove all VMs that have ended.
     Prune(remove::PruneArgs),
 }
@@ -124,7 +123,7 @@ async fn dispatch(command: &VmCommand, host: &Host) -> Result<Exit, Failure> {
         VmCommand::Events(args) => events::events(host, args).await,
         VmCommand::Ping(args) => show::ping(host, args).await,
         VmCommand::Qmp(args) => manage::qmp(host, args).await,
-        VmCommand::Inspect(one) => show::inspect(host, &one.vm).await,
+        VmCommand::Inspect(one) => show::inspect(host, one).await,
         VmCommand::Prune(args) => remove::prune(host, args).await,
     }
 }

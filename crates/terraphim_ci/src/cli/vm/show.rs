@@ -150,8 +150,18 @@ pub(super) async fn ping(host: &Host, args: &PingArgs) -> Result<Exit, Failure> 
     Ok(Exit::Success)
 }
 
-pub(super) async fn inspect(host: &Host, name: &str) -> Result<Exit, Failure> {
-    let record = host.find(name)?;
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tci vm inspect web | jq .spec")]
+pub(super) struct InspectArgs {
+    /// A VM's name, id, or the start of its id.
+    vm: String,
+    /// The only form there is.
+    #[arg(long, hide = true)]
+    json: bool,
+}
+
+pub(super) async fn inspect(host: &Host, args: &InspectArgs) -> Result<Exit, Failure> {
+    let record = host.find(&args.vm)?;
     let mut value = as_json(&record);
     value["directory"] = json!(host.paths().vm(&record.id));
     value["executions"] = json!(host.executions(&record.id)?);
