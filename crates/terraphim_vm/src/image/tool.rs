@@ -31,7 +31,7 @@ impl Tool {
     /// `package` is the Debian package that has `program`; `stage` completes `failed while ...`.
     pub(super) fn new(program: &'static str, package: &'static str, stage: &'static str) -> Self {
         let mut command = Command::new(program);
-        command.env("PATH", search_path());
+        command.env("PATH", search_path(&callers_path()));
         command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Self { program, package, stage, command, end: Signal::TERM }
@@ -178,17 +178,24 @@ impl Tool {
 
 /// Fails unless the program is installed: better told before a long build than in its middle.
 pub(super) fn require(program: &'static str, package: &'static str) -> Result<(), ImageError> {
-    if std::env::split_paths(&search_path()).any(|directory| directory.join(program).is_file()) {
+    let path = search_path(&callers_path());
+    if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
         return Ok(());
     }
     Err(ImageError::ToolMissing { program, package })
 }
 
-/// The caller's path and the directories of mkfs and its like, which Debian leaves out of an ordinary user's path.
-fn search_path() -> OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin");
+/// The system's directories, those of mkfs and its like too, which Debian leaves out of an ordinary user's path; then the
+/// caller's. The programs are Debian's and call each other by name, `mmtarfilter` even its interpreter: a python3 of the
+/// caller's own (pyenv, conda) does not work for the user that an image is unpacked as.
+fn search_path(callers: &OsStr) -> OsString {
+    let mut path = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:");
+    path.push(callers);
     path
+}
+
+fn callers_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
 }
 
 fn remember(tail: &mut VecDeque<String>, line: &str) {
@@ -238,6 +245,14 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("`sh` failed while testing (exit status: 3)\n  line 11\n"), "{text}");
         assert!(text.ends_with("  line 30"), "{text}");
+    }
+
+    #[test]
+    fn a_program_of_the_caller_s_stands_behind_the_system_s() {
+        let path = search_path(OsStr::new("/home/me/.pyenv/shims"));
+        let directories: Vec<_> = std::env::split_paths(&path).collect();
+        assert_eq!(directories.last().unwrap(), Path::new("/home/me/.pyenv/shims"));
+        assert!(directories.contains(&"/usr/bin".into()) && directories.contains(&"/usr/sbin".into()));
     }
 
     #[test]
