@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod config;
 mod config_error;
+mod exec_line;
 mod exit;
 mod failure;
 mod input;

@@ -8,12 +8,12 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use terraphim_vm::{Exec, ExecEvent};
 
 use super::{Api, auth::User, body::Params, calls::Call, error::ApiError, execute::exit_of, vms};
+use crate::exec_line;
 
 /// `?offset=N`: continues behind the line that said this `offset`.
 #[derive(Debug, Deserialize)]
@@ -51,32 +51,15 @@ async fn next_line(exec: &mut Exec, now: impl Fn() -> Call) -> Option<(Bytes, bo
             Ok(event) => event?,
             Err(error) => return Some((line(json!({"lost": error.to_string()})), true)),
         };
-        let value = match &event {
-            ExecEvent::Stdout(bytes) => output("stdout", bytes),
-            ExecEvent::Stderr(bytes) => output("stderr", bytes),
-            ExecEvent::Exited(exited) => {
-                let (code, error) = exit_of(&now(), exited.status);
-                let mut last = json!({"exit_code": code, "duration_ms": exited.duration_us / 1000});
-                if let Some(error) = error {
-                    last["error"] = json!(error);
-                }
-                last
+        let Some(mut value) = exec_line::of(&event, exec.offset()) else { continue };
+        if let ExecEvent::Exited(exited) = &event {
+            let (code, error) = exit_of(&now(), exited.status);
+            value["exit_code"] = json!(code);
+            if let Some(error) = error {
+                value["error"] = json!(error);
             }
-            ExecEvent::Failed(failed) => json!({"failed": failed.message}),
-            ExecEvent::Lost(why) => json!({"lost": why}),
-            ExecEvent::Started(_) | ExecEvent::File(_) | ExecEvent::FileData(_) => continue,
-        };
-        let mut value = value;
-        value["offset"] = json!(exec.offset());
+        }
         return Some((line(value), event.is_last()));
-    }
-}
-
-/// Text where it is text; a chunk may end in the middle of a character.
-fn output(name: &str, bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!({name: text}),
-        Err(_) => json!({format!("{name}_base64"): BASE64_STANDARD.encode(bytes)}),
     }
 }
 

@@ -226,9 +226,8 @@ fn the_users_configuration_is_below_that_of_the_repository() {
 fn options_of_vm_exec_that_would_do_nothing_are_refused() {
     let world = World::new();
     for (args, words) in [
-        (&["--json", "web", "--", "true"][..], &["--json", "cannot be used with", "[COMMAND]"][..]),
-        (&["--json", "--attach", "a", "web"], &["--json", "cannot be used with", "--attach"]),
-        (&["--json", "web"], &["--list"]),
+        (&["--json", "-t", "web", "--", "true"][..], &["--json", "cannot be used with", "--tty"][..]),
+        (&["--json", "web"], &["[COMMAND]", "required"]),
         (&["--from", "0", "web", "--", "true"], &["--from", "cannot be used with", "[COMMAND]"]),
         (&["--from", "0", "--list", "web"], &["--from", "cannot be used with", "--list"]),
     ] {

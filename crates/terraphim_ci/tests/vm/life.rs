@@ -146,6 +146,33 @@ fn output_that_nobody_reads_ends_the_command(world: &World) {
     assert_eq!((&first, child.wait().unwrap().code()), (b"y\n", Some(141)));
 }
 
+/// Everything on standard output; the exit code is ours all the same.
+fn an_execution_for_programs_is_json_lines(world: &World) {
+    let script = "printf 'a\\303'; sleep 0.2; echo b >&2; exit 7";
+    let said = world.vm(&["exec", "--json", "web", "--", "sh", "-c", script]);
+    let lines =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let all = lines(&said.stdout);
+    assert_eq!((said.code, said.stderr.as_str(), all.len()), (7, "", 4), "{said:#?}");
+    let id = all[0]["execution"].as_str().unwrap();
+    assert_eq!((&all[1]["stdout_base64"], &all[2]["stderr"]), (&"YcM=".into(), &"b\n".into()));
+    assert!(all[3]["duration_ms"].as_u64().unwrap() >= 200, "{:?}", all[3]);
+
+    let from = all[2]["offset"].to_string();
+    let rest = world.vm(&["exec", "--json", "--attach", id, "--from", &from, "web"]);
+    assert_eq!((rest.code, &lines(&rest.stdout)[1]), (7, &all[3]));
+    let detached = world.vm_ok(&["exec", "--json", "--detach", "web", "--", "true"]);
+    assert_eq!(lines(&detached)[0]["execution"].as_str().unwrap().len(), id.len());
+
+    let mut shell = world.tci();
+    shell.args(["vm", "shell", "--json", "web"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(b"exit 9\n").unwrap();
+    let shell = shell.wait_with_output().unwrap();
+    let last = lines(std::str::from_utf8(&shell.stdout).unwrap()).pop().unwrap();
+    assert_eq!((shell.status.code(), &last["exit_code"]), (Some(9), &9.into()));
+}
+
 #[test]
 fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
     let world = World::new();
@@ -185,6 +212,7 @@ fn what_a_killed_client_has_not_shown_is_shown_by_the_next_one() {
 
     attach(&["--from", "5"]).ends(2, &["no event", "begins at offset 5", "--from 0"]);
     output_that_nobody_reads_ends_the_command(&world);
+    an_execution_for_programs_is_json_lines(&world);
 
     // One without a client, and one that does not start.
     let detached =

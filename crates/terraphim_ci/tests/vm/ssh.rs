@@ -29,6 +29,12 @@ fn ssh_enters_a_vm_with_keys_of_its_own() {
     assert_eq!(user, "runner\n");
 
     // The way in for other programs.
+    let settings = world.vm_json(&["ssh", "deb", "--json"]);
+    assert!(settings["alias"].as_str().unwrap().starts_with("tci-"), "{settings}");
+    assert!(
+        std::path::Path::new(settings["options"]["IdentityFile"].as_str().unwrap().trim_matches('"'))
+            .exists()
+    );
     let config = world.vm_ok(&["ssh", "deb", "--config"]);
     let file = world.write("ssh.conf", &config);
     let mut scp = std::process::Command::new("scp");

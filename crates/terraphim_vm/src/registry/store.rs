@@ -84,11 +84,10 @@ impl Registry {
         let durability = if owner.is_some() { Durability::Written } else { Durability::Synced };
         self.write(id, durability, |connection| {
             let state = after(None, StateEvent::Defined)?;
-            let added = connection.execute(
-                "INSERT INTO vms (id, name, spec, state, owner, created_at_ms, updated_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT (name) DO NOTHING",
-                params![id.as_str(), name, text, state.as_str(), owner.map(as_json), now],
-            )?;
+            let sql = "INSERT INTO vms (id, name, spec, state, owner, created_at_ms, updated_at_ms)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) ON CONFLICT (name) DO NOTHING";
+            let values = params![id.as_str(), name, text, state.as_str(), owner.map(as_json), now];
+            let added = connection.prepare_cached(sql)?.execute(values)?;
             if added == 1 {
                 log_event(connection, id, now)?;
             }

@@ -19,6 +19,7 @@ use super::{
     terminal,
 };
 use crate::{
+    exec_line,
     exit::Exit,
     failure::{Context as _, Failure},
     output::stdout_failure,
@@ -38,7 +39,8 @@ Example:
   tar c . | tci vm exec -i web -- tar x -C /srv
   tci vm exec -it web -- top
   tci vm exec --detach web -- make
-  tci vm exec --attach 019ab3 web")]
+  tci vm exec --attach 019ab3 web
+  tci vm exec --json web -- make | jq -rj '.stdout // empty'")]
 pub(super) struct ExecArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
@@ -73,20 +75,22 @@ pub(super) struct ExecArgs {
     /// List what was run in the VM.
     #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "env", "detach"])]
     list: bool,
-    /// With --list: print JSON.
-    // As for --from.
-    #[arg(long, requires = "list", conflicts_with_all = ["command", "attach"])]
+    /// Print JSON: each piece of output and the end as an object on a line of its own, in front of them one with the id.
+    #[arg(long, conflicts_with = "tty")]
     json: bool,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm shell web")]
+#[command(after_help = "Example:\n  tci vm shell web\n  tci vm shell --json web < script.sh")]
 pub(super) struct ShellArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
     /// As this user of the guest [default: root].
     #[arg(long, short)]
     user: Option<String>,
+    /// Without a terminal, and print JSON lines, as `tci vm exec --json` does.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Sent to the guest at once.
@@ -118,20 +122,18 @@ pub(super) async fn exec(host: &Host, args: &ExecArgs) -> Result<Exit, Failure> 
     };
     let client = client(host, &args.vm)?;
     if args.detach {
-        return detached(client.exec(&request).await?).await;
+        return detached(client.exec(&request).await?, args.json).await;
     }
-    attach(host, &client, &request).await
+    attach(host, &client, &request, Show::asked(args.json)).await
 }
 
 /// Prints the id as soon as it is known whether the command could be started.
-async fn detached(mut exec: Exec) -> Result<Exit, Failure> {
+async fn detached(mut exec: Exec, as_json: bool) -> Result<Exit, Failure> {
     match exec.next().await? {
         Some(ExecEvent::Failed(failed)) => Err(cannot_start(&failed)),
         Some(ExecEvent::Lost(why)) => Err(Failure::fault(why)),
-        _ => {
-            crate::output::data(&format!("{}\n", exec.id()))?;
-            Ok(Exit::Success)
-        }
+        _ if as_json => print_line(&of_id(&exec)).map(|()| Exit::Success),
+        _ => crate::output::data(&format!("{}\n", exec.id())).map(|()| Exit::Success),
     }
 }
 
@@ -145,13 +147,12 @@ async fn take_up(host: &Host, args: &ExecArgs, wanted: &str) -> Result<Exit, Fai
         // It was made for another window. One that has ended or has no terminal takes no size.
         let _ = exec.resize(terminal::size()).await;
     }
-    let streams =
-        Streams { stdin: args.interactive, terminal: args.tty, is_transport: false, seen: Some(seen) };
-    drive(exec, streams).await
+    let (stdin, terminal, show) = (args.interactive, args.tty, Show::asked(args.json));
+    drive(exec, Streams { stdin, terminal, is_transport: false, show, seen: Some(seen) }).await
 }
 
 pub(super) async fn shell(host: &Host, args: &ShellArgs) -> Result<Exit, Failure> {
-    let has_terminal = rustix::termios::isatty(io::stdin());
+    let has_terminal = !args.json && rustix::termios::isatty(io::stdin());
     let mut env = Vec::new();
     pass_term(&mut env);
     let request = ExecRequest {
@@ -163,7 +164,7 @@ pub(super) async fn shell(host: &Host, args: &ShellArgs) -> Result<Exit, Failure
         stdin: true,
         ..ExecRequest::default()
     };
-    attach(host, &client(host, &args.vm)?, &request).await
+    attach(host, &client(host, &args.vm)?, &request, Show::asked(args.json)).await
 }
 
 /// `NAME=VALUE`, or `NAME` with our own value; nothing when we have none.
@@ -181,11 +182,11 @@ fn pass_term(env: &mut Vec<(String, String)>) {
 }
 
 /// Runs the request with our standard streams, terminal and signals.
-async fn attach(host: &Host, client: &VmClient, request: &ExecRequest) -> Result<Exit, Failure> {
+async fn attach(host: &Host, client: &VmClient, request: &ExecRequest, show: Show) -> Result<Exit, Failure> {
     let exec = client.exec(request).await?;
     let seen = Some(Seen::of(host, client.id(), exec.id()));
     let (stdin, terminal) = (request.stdin, request.terminal.is_some());
-    drive(exec, Streams { stdin, terminal, is_transport: false, seen }).await
+    drive(exec, Streams { stdin, terminal, is_transport: false, show, seen }).await
 }
 
 /// What of ours an execution gets.
@@ -197,8 +198,25 @@ pub(super) struct Streams {
     /// We are a program's way to the other side: a signal means that it has gone away, which is the end of our input and
     /// nothing that the other side should be told.
     pub(super) is_transport: bool,
+    /// How what it tells is shown.
+    pub(super) show: Show,
     /// Where to remember what was shown.
     pub(super) seen: Option<Seen>,
+}
+
+/// How what an execution tells is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Show {
+    /// Its bytes go to our outputs.
+    Bytes,
+    /// As JSON lines on our standard output.
+    Lines,
+}
+
+impl Show {
+    fn asked(as_json: bool) -> Show {
+        if as_json { Show::Lines } else { Show::Bytes }
+    }
 }
 
 /// Connects an execution with our standard streams, terminal and signals until it ends.
@@ -216,11 +234,18 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
         None => None,
     };
     let mut told_to_end = false;
+    if streams.show == Show::Lines {
+        print_line(&of_id(&exec))?;
+    }
     loop {
         tokio::select! {
             event = exec.next() => match event? {
                 Some(event) => {
-                    let shown = show(event);
+                    let shown = match streams.show {
+                        Show::Bytes => Ok(()),
+                        Show::Lines => exec_line::of(&event, exec.offset()).map_or(Ok(()), |line| print_line(&line)),
+                    };
+                    let shown = shown.and_then(|()| show(event, streams.show));
                     // The last event stays to be shown: whoever attaches again learns how the command ended.
                     if let (Ok(None), Some(seen)) = (&shown, &mut streams.seen) {
                         seen.record(exec.offset());
@@ -276,10 +301,21 @@ async fn pass_signal(exec: &Exec, number: i32) -> Result<(), Failure> {
     }
 }
 
+/// The line in front of all others, with what `--attach` asks for.
+fn of_id(exec: &Exec) -> serde_json::Value {
+    serde_json::json!({"execution": exec.id(), "offset": exec.offset()})
+}
+
+fn print_line(line: &serde_json::Value) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(output_failure)
+}
+
 /// Shows an event; the exit code when it was the last one.
-fn show(event: ExecEvent) -> Result<Option<Exit>, Failure> {
+fn show(event: ExecEvent, how: Show) -> Result<Option<Exit>, Failure> {
     match event {
         ExecEvent::Started(_) | ExecEvent::File(_) | ExecEvent::FileData(_) => Ok(None),
+        ExecEvent::Stdout(_) | ExecEvent::Stderr(_) if how == Show::Lines => Ok(None),
         ExecEvent::Stdout(bytes) => {
             let mut out = io::stdout().lock();
             out.write_all(&bytes).and_then(|()| out.flush()).map_err(output_failure)?;

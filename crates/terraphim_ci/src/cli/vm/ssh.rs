@@ -2,6 +2,7 @@
 //! standard input and output; the keys of both sides were made with the VM.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -41,6 +42,9 @@ pub(super) struct SshArgs {
     /// Print a block for ~/.ssh/config instead.
     #[arg(long)]
     config: bool,
+    /// Likewise as JSON: the VM's `alias`, the `user`, and the `options` by their names in ssh_config(5).
+    #[arg(long, conflicts_with_all = ["config", "command"])]
+    json: bool,
     /// Be the transport (ProxyCommand).
     #[arg(long = "transport", hide = true)]
     pub(super) is_transport: bool,
@@ -62,6 +66,11 @@ pub(super) fn ssh(host: &Host, args: &SshArgs) -> Result<Exit, Failure> {
     let options = options(host, &record, &keys)?;
     if args.config {
         return print_config(&record, &keys, &options, &args.user);
+    }
+    if args.json {
+        let options: BTreeMap<_, _> = options.into_iter().collect();
+        output::json(&serde_json::json!({"alias": keys.alias(), "user": args.user, "options": options}))?;
+        return Ok(Exit::Success);
     }
     small_runtime()?.block_on(check(host, &args.vm))?;
     let mut ssh = Command::new("ssh");
@@ -181,7 +190,13 @@ pub(super) async fn transport(host: &Host, args: &SshArgs) -> Result<Exit, Failu
         ..ExecRequest::default()
     };
     let client = client(host, &args.vm)?;
-    let streams = exec::Streams { stdin: true, terminal: false, is_transport: true, seen: None };
+    let streams = exec::Streams {
+        stdin: true,
+        terminal: false,
+        is_transport: true,
+        show: exec::Show::Bytes,
+        seen: None,
+    };
     exec::drive(client.exec(&request).await?, streams).await
 }
 

@@ -197,11 +197,16 @@ fn place(event: &LearningEvent) -> StepPlace {
     }
 }
 
+/// A command that took less than this longer than usual, in milliseconds, is nothing to act upon: a busy machine does as much.
+const WORTH_TELLING_MS: u64 = 1_000;
+
 /// Counts a success; what is out of the ordinary is told by what was before it.
 fn add_success(fact: &mut CommandFact, canonical: &str, event: &LearningEvent) -> Vec<Anomaly> {
     let (took, lines) = (event.duration_ms, event.output_lines);
     let mut found = Vec::new();
-    if let Some(median) = fact.durations.is_unusually_large(took) {
+    if let Some(median) = fact.durations.is_unusually_large(took)
+        && took - median >= WORTH_TELLING_MS
+    {
         found.push(fact.durations.anomaly(AnomalyKind::Slow, canonical, took, median));
     }
     if let Some(median) = fact.lines.is_unusually_large(lines) {

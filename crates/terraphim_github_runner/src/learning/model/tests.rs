@@ -346,3 +346,15 @@ fn alarms_of_duration_and_output_keep_to_their_rate() {
     let found: Vec<_> = model.apply(None, &odd).anomalies.iter().map(|anomaly| anomaly.kind).collect();
     assert_eq!(found, [AnomalyKind::Slow, AnomalyKind::LittleOutput]);
 }
+
+#[test]
+fn less_than_a_second_more_is_not_told() {
+    let mut model = Model::new();
+    let took = |run, duration_ms| LearningEvent { duration_ms, ..event(run, "true", "", true) };
+    for run in 0..30 {
+        model.apply(None, &took(run, 30));
+    }
+    assert!(model.apply(None, &took(30, 1029)).anomalies.is_empty(), "34 times as long, and 999 ms");
+    let told = model.apply(None, &took(31, 1030)).anomalies;
+    assert_eq!(told.len(), 1, "{told:?}");
+}
