@@ -63,11 +63,11 @@ impl ProcessId {
         Ok(ProcessId { pid, start_time: stat.start_time, boot_id: boot_id()? })
     }
 
-    /// Whether the process runs. A zombie has ended: nobody may have reaped it yet (a container's PID 1 may never).
+    /// Whether the process runs. One that nobody has reaped yet has ended (a container's PID 1 may never do it).
     #[must_use]
     pub fn is_alive(&self) -> bool {
         boot_id().is_ok_and(|boot| boot == self.boot_id)
-            && Stat::read(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && stat.state != b'Z')
+            && Stat::read(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.has_ended())
     }
 
     /// Whether the process runs and is what a row says it is: a pid and a start time can be written by anybody, the
@@ -85,7 +85,7 @@ impl ProcessId {
     /// Whether the process is on its way out: it has given its memory back, and with it the arguments that it is known by,
     /// but is still there.
     pub(crate) fn is_exiting(&self) -> bool {
-        let is_mine = |stat: &Stat| stat.start_time == self.start_time && stat.state != b'Z';
+        let is_mine = |stat: &Stat| stat.start_time == self.start_time && !stat.has_ended();
         boot_id().is_ok_and(|boot| boot == self.boot_id)
             && Stat::read(self.pid).is_ok_and(|stat| is_mine(&stat) && stat.flags & PF_EXITING != 0)
     }
@@ -164,10 +164,17 @@ const PF_EXITING: u32 = 4;
 struct Stat {
     state: u8,
     flags: u32,
+    threads: u64,
     start_time: u64,
 }
 
 impl Stat {
+    /// The state is that of the first thread, which may be a zombie while others still end and hold what the process has open,
+    /// a disk's lock for instance. The first one counts among them until the whole process is reaped.
+    fn has_ended(&self) -> bool {
+        self.state == b'Z' && self.threads <= 1
+    }
+
     fn read(pid: i32) -> io::Result<Stat> {
         let text = fs::read(format!("/proc/{pid}/stat"))?;
         Stat::parse(&text)
@@ -180,10 +187,11 @@ impl Stat {
         let rest = std::str::from_utf8(text.get(after..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        // proc_pid_stat(5): the 9th and the 22nd of all fields.
+        // proc_pid_stat(5): the 9th, the 20th and the 22nd of all fields.
         let flags = fields.nth(5)?.parse().ok()?;
-        let start_time = fields.nth(12)?.parse().ok()?;
-        Some(Stat { state, flags, start_time })
+        let threads = fields.nth(10)?.parse().ok()?;
+        let start_time = fields.nth(1)?.parse().ok()?;
+        Some(Stat { state, flags, threads, start_time })
     }
 }
 
@@ -218,6 +226,28 @@ mod tests {
             text.extend_from_slice(format!(" {field}").as_bytes());
         }
         let stat = Stat::parse(&text).unwrap();
-        assert_eq!((stat.state, stat.flags, stat.start_time), (b'S', 9, 22));
+        assert_eq!((stat.state, stat.flags, stat.threads, stat.start_time), (b'S', 9, 20, 22));
+    }
+
+    /// As a hypervisor does for some milliseconds when it is killed.
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_alive() {
+        const PROGRAM: &str = "\
+            import ctypes, threading, time\n\
+            threading.Thread(target=time.sleep, args=(60,)).start()\n\
+            ctypes.CDLL(None).syscall(60, 0)"; // exit(2), of this thread only
+        let mut child = std::process::Command::new("python3").args(["-c", PROGRAM]).spawn().unwrap();
+        let id = ProcessId::of(child.id().cast_signed()).unwrap();
+        let begun = std::time::Instant::now();
+        while Stat::read(id.pid).unwrap().state != b'Z' {
+            assert!(begun.elapsed() < Duration::from_secs(60), "its first thread does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(id.is_alive() && id.is_exiting());
+        assert!(!id.ended_within(Duration::from_millis(10)).unwrap());
+        assert_eq!(id.signal(Signal::KILL).unwrap(), Signalled::Sent);
+        assert!(id.ended_within(Duration::from_secs(60)).unwrap());
+        assert!(!id.is_alive());
+        child.wait().unwrap();
     }
 }

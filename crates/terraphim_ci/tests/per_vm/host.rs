@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -144,9 +145,21 @@ impl TestHost {
 
     /// The same for a process that is to do `action` at `point`, or whose supervisor is.
     pub(crate) fn faulty(&self, args: &[&str], point: Point, action: Action) -> Command {
+        assert!(
+            *HAS_FAULTS,
+            "this tci has no fault points: build it as `make test` does (cargo test --workspace)"
+        );
         let mut command = self.tci(args);
         command.env(VARIABLE, format!("{}:{}", point.name(), action.name()));
         command
+    }
+
+    /// A program without the feature `failpoints` passes every point as if nothing were asked of it, and every test would
+    /// succeed.
+    fn refuses_an_unknown_fault(&self) -> bool {
+        let create = ["vm", "create", "--image", "busybox", "--memory", "128", "--disk", "256"];
+        let said = self.tci(&create).env(VARIABLE, "nowhere:kill").output().unwrap();
+        String::from_utf8_lossy(&said.stderr).contains("no such point")
     }
 
     /// Runs `tci` to its end.

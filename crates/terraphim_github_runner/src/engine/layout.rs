@@ -19,7 +19,7 @@ pub struct Layout {
     pub home: String,
     /// The directory for temporary files, as a job sees it.
     pub tmp: String,
-    /// Tools that were installed before; shared by the jobs of a VM.
+    /// Tools: those of the image, and what each job installs, which no other job sees.
     pub tool_cache: String,
     /// The search path that jobs start with.
     pub path: String,
@@ -86,6 +86,12 @@ impl Layout {
                 lower: self.tree(true, repository),
                 upper: own("workspace"),
                 target: self.workspace_of(repository),
+                owner: self.user.clone(),
+            },
+            Mount::Overlay {
+                lower: self.tool_cache.clone(),
+                upper: own("tools"),
+                target: self.tool_cache.clone(),
                 owner: self.user.clone(),
             },
             bind("temp", self.temp(), None),

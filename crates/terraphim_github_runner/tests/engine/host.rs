@@ -180,6 +180,7 @@ impl CommandExecutor for HostExecutor {
             let target = self.map(session, Some(name), target);
             std::fs::create_dir_all(&target).unwrap();
             if let Mount::Overlay { lower, .. } = mount {
+                std::fs::create_dir_all(lower).unwrap();
                 let from = format!("{lower}/.");
                 let copy = Command::new("cp").args(["-a", &from, &target]).status().await.unwrap();
                 assert!(copy.success());

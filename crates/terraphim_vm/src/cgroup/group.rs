@@ -303,11 +303,11 @@ mod tests {
         let (paths, id) = (Paths::new(dir.path()).unwrap(), VmId::random());
         fs::create_dir_all(paths.vm(&id)).unwrap();
         let limits =
-            Limits { cpu_percent: Some(50), memory_mib: Some(32), processes: Some(6), ..Limits::default() };
+            Limits { cpu_percent: Some(5), memory_mib: Some(32), processes: Some(6), ..Limits::default() };
         let group = Group::create(&paths, &id, &limits).unwrap().unwrap();
         assert_eq!(group.report.unenforced, [] as [String; 0]);
 
-        // Half of one processor's time, of which it wants all.
+        // A twentieth of one processor's time, of which it wants all; a busy host leaves it more than that.
         let busy = run(&group, "timeout 2 sh -c 'while :; do :; done'");
         let throttled = group.report.groups.iter().find_map(|group| {
             let text = fs::read_to_string(group.join("cpu.stat")).ok()?;

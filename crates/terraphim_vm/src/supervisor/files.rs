@@ -3,7 +3,9 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -75,7 +77,9 @@ fn open_lock(path: &Path) -> Result<File, VmError> {
     if let Some(parent) = path.parent() {
         crate::make_private_directory(parent).io("create", parent)?;
     }
-    File::options().create(true).append(true).open(path).io("open", path)
+    // Whether a lock is still the one that others take is told by its file: of a link that would be another's.
+    let no_link = libc::O_NOFOLLOW;
+    File::options().create(true).append(true).custom_flags(no_link).open(path).io("open", path)
 }
 
 /// A bound socket whose file goes with it, unless somebody has put another one there.
@@ -210,6 +214,19 @@ fn identity(path: &Path) -> io::Result<(u64, i64, i64)> {
 }
 
 /// Refuses a directory that another user could write to.
+/// The directory of a VM's files, made if it is missing.
+///
+/// # Errors
+/// Something else is in its place, be it a link to a directory.
+pub(super) fn own_directory(path: &Path) -> Result<(), VmError> {
+    crate::make_private_directory(path).io("create", path)?;
+    if fs::symlink_metadata(path).io("read", path)?.is_dir() {
+        return Ok(());
+    }
+    let source = io::Error::new(io::ErrorKind::NotADirectory, "a symbolic link is in its place");
+    Err(VmError::Io { operation: "use", path: path.to_owned(), source })
+}
+
 fn check_private(path: &Path) -> Result<(), VmError> {
     let meta = fs::symlink_metadata(path).io("read", path)?;
     let mine = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0;
@@ -234,6 +251,27 @@ mod tests {
         assert!(VmLock::try_take(&paths, &id).unwrap().is_none());
         drop(held);
         assert!(VmLock::try_take(&paths, &id).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_a_link_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path()).unwrap();
+        let id = VmId::random();
+        let lock = paths.lock(&id);
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &lock).unwrap();
+        let refused = VmLock::try_take(&paths, &id).unwrap_err().to_string();
+        assert!(refused.contains(&lock.display().to_string()), "{refused}");
+        assert!(VmLock::take(&paths, &id, Duration::from_secs(60)).await.is_err());
+        assert!(!lock.with_file_name("elsewhere").exists());
+
+        let real = dir.path().join("real");
+        own_directory(&real).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let refused = own_directory(&link).unwrap_err().to_string();
+        assert!(refused.contains("a symbolic link is in its place"), "{refused}");
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::files::own_directory;
 use crate::{VmError, error::IoContext as _, past::ExecutionNote};
 
 /// No execution has such an id.
@@ -39,7 +40,7 @@ struct Notes {
 
 impl Places {
     pub(super) fn open(directory: PathBuf) -> Result<Places, VmError> {
-        crate::make_private_directory(&directory).io("create", &directory)?;
+        own_directory(&directory)?;
         let notes = Notes::open(directory.join(ExecutionNote::FILE))?;
         Ok(Places { directory, next: Arc::default(), notes: Arc::new(Mutex::new(notes)) })
     }

@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     SupervisorArgs,
     executions::Executions,
-    files::{Socket, VmLock},
+    files::{Socket, VmLock, own_directory},
     leave::leave,
     lifeline::{Lifeline, Readiness},
     stop::KillOnDrop,
@@ -197,7 +197,7 @@ async fn build(
     let socket = Socket::bind(socket)?;
     fault::at(Point::StartBound)?;
     let directory = args.paths.vm(&args.id);
-    crate::make_private_directory(&directory).io("create", &directory)?;
+    own_directory(&directory)?;
     let accelerator = Accelerator::detect(&args.paths.cache())?;
     let group = Group::create(&args.paths, &args.id, &record.spec.limits)?;
     let (mut child, qmp_stream, agent) = spawn(args, &record, &directory, &accelerator, group.as_ref())?;

@@ -164,8 +164,14 @@ mod tests {
         );
         assert_eq!(argv.len(), 4 + 6 * mounts.len());
         assert_eq!(argv.last().unwrap(), "755");
-        let targets =
-            ["/run/runner/file_commands", "/tmp", "/home/runner", "/workspace/_temp", "/workspace/r"];
+        let targets = [
+            "/run/runner/file_commands",
+            "/tmp",
+            "/home/runner",
+            "/workspace/_temp",
+            "/opt/hostedtoolcache",
+            "/workspace/r",
+        ];
         assert_eq!(leave(&mounts)[4..], targets);
     }
 }

@@ -128,7 +128,7 @@ fn customization(recipe: &Recipe) -> String {
          \techo '{user} ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user}\n\
          \tchmod 440 /etc/sudoers.d/{user}\n\
          fi\n\
-         install -d -o {user} -g {user} /workspace\n\
+         install -d -o {user} -g {user} /workspace /opt/hostedtoolcache\n\
          chown root:root /var/lib/apt/lists /var/cache/apt/archives\n"
     );
     if recipe.kernel.all_modules {
