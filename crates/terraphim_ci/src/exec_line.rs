@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_base64() {
         let line = |bytes: &'static [u8]| of(&ExecEvent::Stderr(bytes.into()), 7).unwrap().to_string();
-        assert_eq!(line("é\n".as_bytes()), r#"{"offset":7,"stderr":"é\n"}"#);
-        assert_eq!(line(b"\xc3"), r#"{"offset":7,"stderr_base64":"ww=="}"#);
+        assert_eq!(line("é\n".as_bytes()), r#"{"stderr":"é\n","offset":7}"#);
+        assert_eq!(line(b"\xc3"), r#"{"stderr_base64":"ww==","offset":7}"#);
     }
 }

@@ -227,7 +227,7 @@ fn options_of_vm_exec_that_would_do_nothing_are_refused() {
     let world = World::new();
     for (args, words) in [
         (&["--json", "-t", "web", "--", "true"][..], &["--json", "cannot be used with", "--tty"][..]),
-        (&["--json", "web"], &["[COMMAND]", "required"]),
+        (&["--json", "web"], &["<COMMAND>", "not provided"]),
         (&["--from", "0", "web", "--", "true"], &["--from", "cannot be used with", "[COMMAND]"]),
         (&["--from", "0", "--list", "web"], &["--from", "cannot be used with", "--list"]),
     ] {

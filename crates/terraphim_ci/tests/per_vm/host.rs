@@ -145,8 +145,9 @@ impl TestHost {
 
     /// The same for a process that is to do `action` at `point`, or whose supervisor is.
     pub(crate) fn faulty(&self, args: &[&str], point: Point, action: Action) -> Command {
+        static HAS_FAULTS: OnceLock<bool> = OnceLock::new();
         assert!(
-            *HAS_FAULTS,
+            HAS_FAULTS.get_or_init(|| self.refuses_an_unknown_fault()),
             "this tci has no fault points: build it as `make test` does (cargo test --workspace)"
         );
         let mut command = self.tci(args);

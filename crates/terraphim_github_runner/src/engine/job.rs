@@ -21,7 +21,7 @@ use super::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
 use super::expand::ReadyJob;
 use super::functions::{Hashes, StepFunctions};
 use super::level::{Level, boxed};
-use super::masks::Masks;
+use super::masks::{Masks, masked_json};
 use super::matchers::KnownMatchers;
 use super::place::Place;
 use super::plan::PlannedJob;
@@ -430,9 +430,9 @@ impl Job {
 
     /// The report as it may be stored.
     fn masked(&self, mut report: StepReport) -> StepReport {
-        for value in report.outputs.values_mut() {
-            *value = self.masks.mask(value);
-        }
+        let masks = self.masks.read();
+        let masked = |(name, value): (String, String)| (masks.mask(&name), masks.mask(&value));
+        report.outputs = report.outputs.into_iter().map(masked).collect();
         report
     }
 
@@ -479,7 +479,7 @@ impl Job {
             id: self.planned.id.to_string(),
             name: self.name(),
             vm_id: Some(self.place.session().vm_id.clone()),
-            matrix: self.ready.matrix.clone(),
+            matrix: self.ready.matrix.as_ref().map(|matrix| masked_json(&self.masks.read(), matrix)),
             outcome: self.status,
             conclusion: if tolerated { Conclusion::Success } else { self.status },
             kept: false,

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use super::environment;
 use super::event::{Conclusion, JobKey, RunEvent};
 use super::expand::ReadyJob;
+use super::masks::masked_json;
 use super::plan::PlannedJob;
 use super::report::{EnvironmentReport, JobReport};
 use super::shared::Shared;
@@ -65,7 +66,7 @@ impl Shared {
     pub(super) async fn keep(&self, planned: &PlannedJob, ready: &ReadyJob, kept: KeptJob) -> JobReport {
         let report = JobReport {
             kept: true,
-            matrix: ready.matrix.clone(),
+            matrix: ready.matrix.as_ref().map(|matrix| masked_json(&self.masker, matrix)),
             outcome: kept.outcome,
             outputs: kept.outputs,
             environment: kept.environment,

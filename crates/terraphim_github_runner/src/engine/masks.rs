@@ -2,7 +2,25 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use serde_json::Value;
 use terraphim_actions::mask::{MaskError, Masker};
+
+/// The value with every secret in a text or a key of it replaced.
+pub(super) fn masked_json(masker: &Masker, value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(masker.mask(text)),
+        Value::Array(items) => items.iter().map(|item| masked_json(masker, item)).collect(),
+        Value::Object(object) => {
+            object.iter().map(|(key, value)| (masker.mask(key), masked_json(masker, value))).collect()
+        }
+        // As the text would be: a secret may be a number.
+        Value::Null | Value::Bool(_) | Value::Number(_) => {
+            let text = value.to_string();
+            let masked = masker.mask(&text);
+            if masked == text { value.clone() } else { Value::String(masked) }
+        }
+    }
+}
 
 /// What a job hides. Copies share it: what one step asks to hide is hidden in every other from then on.
 #[derive(Clone, Debug, Default)]

@@ -178,6 +178,5 @@ pub(super) async fn run_job(
 pub(super) async fn not_begun(shared: &Shared, planned: &PlannedJob, ready: &ReadyJob) -> JobReport {
     let cancelled = Conclusion::Cancelled;
     let report = JobReport::not_run(ready.key.clone(), &planned.id, &ready.name, cancelled);
-    shared.tell_not_run(&report).await;
-    report
+    shared.tell_not_run(report).await
 }

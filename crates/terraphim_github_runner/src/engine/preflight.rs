@@ -44,6 +44,12 @@ pub(super) fn preflight(shared: &Shared) -> Result<String, EngineError> {
         diagnostics.extend(container_problems(shared, job));
     }
     if !diagnostics.is_empty() {
+        // What an expression gave is quoted.
+        let mask = |text: &mut String| *text = shared.masker.mask(text);
+        for diagnostic in &mut diagnostics {
+            mask(&mut diagnostic.message);
+            diagnostic.hint.iter_mut().for_each(mask);
+        }
         return Err(InvalidWorkflow { diagnostics }.into());
     }
     if types.len() > 1 && shared.inputs.isolation == Isolation::Workflow {

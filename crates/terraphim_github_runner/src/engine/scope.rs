@@ -290,13 +290,12 @@ impl<'a> Scope<'a> {
         let ready = &self.jobs[instance.job].ready[instance.index];
         let id = &self.shared.plan.jobs[instance.job].id;
         let report = JobReport::not_run(ready.key.clone(), id, &ready.name, Conclusion::Cancelled);
-        self.shared.tell_not_run(&report).await;
+        let report = self.shared.tell_not_run(report).await;
         self.note(instance, report.into());
     }
 
     async fn skip(&mut self, job: usize, conclusion: Conclusion) {
-        let report = self.whole(job, conclusion);
-        self.shared.tell_not_run(&report).await;
+        let report = self.shared.tell_not_run(self.whole(job, conclusion)).await;
         self.jobs[job].reports = vec![vec![report]];
     }
 
@@ -324,14 +323,16 @@ impl<'a> Scope<'a> {
 
 impl Shared {
     /// Says that a job is not run.
-    pub(super) async fn tell_not_run(&self, report: &JobReport) {
+    pub(super) async fn tell_not_run(&self, mut report: JobReport) -> JobReport {
+        report.name = self.masker.mask(&report.name);
         let event = RunEvent::JobSkipped {
             job: report.key.clone(),
-            name: self.masker.mask(&report.name),
+            name: report.name.clone(),
             conclusion: report.conclusion,
             at: Utc::now(),
         };
         self.observe(&event).await;
+        report
     }
 
     /// Says that a job is not run, and why it cannot be.
@@ -340,8 +341,7 @@ impl Shared {
         report.annotations.push(annotation.clone());
         let (job, at) = (report.key.clone(), Utc::now());
         self.observe(&RunEvent::Annotation { job, step: None, annotation, at }).await;
-        self.tell_not_run(&report).await;
-        report
+        self.tell_not_run(report).await
     }
 }
 
