@@ -58,9 +58,11 @@ fn verify(token: &str, secret: &Secret) -> Result<Claims, ApiError> {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = CLOCK_SKEW_SECONDS;
     validation.validate_aud = false;
+    validation.validate_nbf = true;
     let key = DecodingKey::from_secret(secret.bytes());
     let why = |kind: &ErrorKind| match kind {
         ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidSignature => "the token's signature is wrong: it was made with another secret",
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
             "the token must be signed with HS256"

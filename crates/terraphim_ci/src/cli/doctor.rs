@@ -260,8 +260,12 @@ fn image(global: &Global) -> Check {
         Ok(Err(error)) => {
             Check::bad(what, chain(&error), format!("`tci image rm {name}`, then `tci image build`"))
         }
-        Err(_) => {
-            Check::bad(what, "the image store cannot be opened", "see the line about the data directory")
+        Err(failure) => {
+            let remedy = failure
+                .remedy()
+                .unwrap_or("the directory `images` of the data directory must be yours")
+                .to_owned();
+            Check::bad(what, failure.message(), remedy)
         }
     }
 }

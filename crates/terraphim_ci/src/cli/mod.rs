@@ -173,7 +173,7 @@ pub(crate) fn start_supervisor_log() {
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_ansi(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| crate::output::LogWriter)
         .init();
 }
 
@@ -185,7 +185,7 @@ fn start_log() {
         Ok(filter) => tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(crate::output::Paint::for_stderr().is_on())
-            .with_writer(std::io::stderr)
+            .with_writer(|| crate::output::LogWriter)
             .init(),
         Err(error) => crate::output::warning(&format!("RUST_LOG={filter} is not understood: {error}")),
     }

@@ -24,7 +24,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub(crate) enum WorkspaceError {
     /// Git is needed and not there.
-    #[error("cannot run git, which is needed to read the repository {}", path.display())]
+    #[error("cannot run git to read the working tree at {}; install it (sudo apt-get install git)", path.display())]
     NoGit {
         path: PathBuf,
         #[source]

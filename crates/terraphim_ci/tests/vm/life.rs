@@ -161,8 +161,12 @@ fn an_execution_for_programs_is_json_lines(world: &World) {
     let from = all[2]["offset"].to_string();
     let rest = world.vm(&["exec", "--json", "--attach", id, "--from", &from, "web"]);
     assert_eq!((rest.code, &lines(&rest.stdout)[1]), (7, &all[3]));
-    let detached = world.vm_ok(&["exec", "--json", "--detach", "web", "--", "true"]);
-    assert_eq!(lines(&detached)[0]["execution"].as_str().unwrap().len(), id.len());
+    let detached = world.vm_ok(&["exec", "--json", "--detach", "web", "--", "sleep", "1000"]);
+    let detached = lines(&detached).remove(0)["execution"].as_str().unwrap().to_owned();
+    world.vm(&["exec", "--attach", &detached, "--signal", "NONE", "web"]).ends(2, &["no such signal"]);
+    world.vm_ok(&["exec", "--attach", &detached, "--signal", "TERM", "web"]);
+    assert_eq!(world.vm(&["exec", "--attach", &detached, "web"]).code, 143);
+    world.vm(&["exec", "--attach", &detached, "--signal", "TERM", "web"]).ends(2, &["has ended"]);
 
     let mut shell = world.tci();
     shell.args(["vm", "shell", "--json", "web"]).stdin(Stdio::piped()).stdout(Stdio::piped());

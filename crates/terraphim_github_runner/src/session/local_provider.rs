@@ -62,7 +62,10 @@ impl LocalVmProvider {
         let Err(error) = ready else { return Ok(()) };
         let console = self.host.paths().vm(id).join("console.log");
         let said = tokio::task::spawn_blocking(move || last_lines(&console)).await.unwrap_or_default();
-        tracing::warn!(vm.id = %id, "VM did not start: {error}; the last words of its console: {said}");
+        // The error is the caller's to tell; what the guest said is lost with the VM.
+        if !said.is_empty() {
+            tracing::warn!(vm.id = %id, "a VM that did not start had said last: {said}");
+        }
         match self.host.remove(id, true).await {
             // Its supervisor was quicker: the VM has an owner, and goes when it ends.
             Ok(_) | Err(VmError::NotFound(_)) => {}

@@ -289,7 +289,11 @@ impl VmClient {
         self.send("attach", Method::GET, &path, empty()).await
     }
 
-    pub(crate) async fn signal(&self, exec: &str, signal: i32) -> Result<(), VmError> {
+    /// Sends a signal to the processes of an execution.
+    ///
+    /// # Errors
+    /// It has ended, or the supervisor cannot be reached.
+    pub async fn signal(&self, exec: &str, signal: i32) -> Result<(), VmError> {
         let path = format!("{}/{exec}/signal", call::EXEC);
         self.send("signal", Method::POST, &path, full(&SignalRequest { signal })).await.map(Answer::done)
     }

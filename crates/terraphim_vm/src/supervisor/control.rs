@@ -175,6 +175,9 @@ async fn answer(control: &Arc<Control>, request: Request<Incoming>) -> Response<
             {
                 (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), error.to_string())
             }
+            Failure::Vm(error @ VmError::Agent(AgentError::InputClosed)) => {
+                (StatusCode::CONFLICT, error.to_string())
+            }
             Failure::Vm(error @ VmError::NoSnapshot(_)) => (StatusCode::NOT_FOUND, error.to_string()),
             Failure::Vm(VmError::Refused { status, message }) => {
                 (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), message)

@@ -29,7 +29,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
     match supervise(&args, &mut lifeline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = chain(&error);
+            // Whoever started it says for itself that this VM cannot be started.
+            let message = if let VmError::Start { message, .. } = error { message } else { chain(&error) };
             tracing::error!("{message}");
             lifeline.send(&super::Readiness::Failed(message));
             ExitCode::FAILURE

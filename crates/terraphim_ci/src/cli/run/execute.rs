@@ -454,9 +454,11 @@ fn refused(error: EngineError, request: &Request) -> Failure {
 }
 
 fn say_kept(kept: &[String]) {
+    let jobs = format!("{}/jobs", engine::Layout::default().scratch);
     for vm in kept {
         output::note(&format!(
-            "VM {vm} was kept: `tci vm shell {vm}` enters it, `tci vm rm --force {vm}` removes it"
+            "VM {vm} was kept: `tci vm shell {vm}` enters it, `tci vm rm --force {vm}` removes it; what a job wrote is in \
+             {jobs}/JOB/ (workspace, home, tmp, temp, tools)"
         ));
     }
 }

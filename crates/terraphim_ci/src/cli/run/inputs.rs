@@ -39,8 +39,12 @@ pub(super) fn inputs(
     for name in given.keys() {
         if !declared.keys().any(|known| known.eq_ignore_ascii_case(name)) {
             let known: Vec<&str> = declared.keys().map(String::as_str).collect();
-            return Err(Failure::usage(format!("the workflow has no input `{name}`"))
-                .hint(format!("it has: {}", known.join(", "))));
+            let none = Failure::usage(format!("the workflow has no input `{name}`"));
+            return Err(if known.is_empty() {
+                none.hint("it has none; inputs are declared in `on.workflow_dispatch.inputs`")
+            } else {
+                none.hint(format!("it has: {}", known.join(", ")))
+            });
         }
     }
     let mut all = IndexMap::new();

@@ -55,6 +55,11 @@ pub(super) async fn logs(args: &LogsArgs, global: &Global) -> Result<Exit, Failu
         return Err(no_job(&detail));
     }
     let several = jobs.len() > 1;
+    let is_empty =
+        |job: &&JobRecord| std::fs::metadata(files.log(job.number)).map_or(true, |log| log.len() == 0);
+    if jobs.iter().all(is_empty) {
+        output::note(&format!("nothing was written; `tci runs show {}` says how it ended", args.run));
+    }
     for job in jobs {
         if several {
             output::data(&format!("==> {} <==\n", one_line(&job.name)))?;

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    client,
+    client, kill,
     past::{self, Seen},
     terminal,
 };
@@ -40,6 +40,7 @@ Example:
   tci vm exec -it web -- top
   tci vm exec --detach web -- make
   tci vm exec --attach 019ab3 web
+  tci vm exec --attach 019ab3 --signal TERM web
   tci vm exec --json web -- make | jq -rj '.stdout // empty'")]
 pub(super) struct ExecArgs {
     /// A VM's name, id, or the start of its id.
@@ -72,6 +73,9 @@ pub(super) struct ExecArgs {
     // That a command is in the way has to be said too: clap asks for nothing that conflicts with what is there.
     #[arg(long, value_name = "OFFSET", requires = "attach", conflicts_with_all = ["command", "list"])]
     from: Option<u64>,
+    /// With --attach: send its processes this signal, by name or number, instead of showing its output.
+    #[arg(long, value_name = "SIGNAL", requires = "attach", conflicts_with_all = ["command", "list", "from", "interactive", "tty"])]
+    signal: Option<String>,
     /// List what was run in the VM.
     #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "env", "detach"])]
     list: bool,
@@ -140,6 +144,9 @@ async fn detached(mut exec: Exec, as_json: bool) -> Result<Exit, Failure> {
 async fn take_up(host: &Host, args: &ExecArgs, wanted: &str) -> Result<Exit, Failure> {
     let id = host.find(&args.vm)?.id;
     let exec = host.find_execution(&id, wanted)?;
+    if let Some(name) = &args.signal {
+        return kill::send(host, &args.vm, &exec, name).await;
+    }
     let seen = Seen::of(host, &id, &exec);
     let offset = args.from.unwrap_or_else(|| seen.offset());
     let exec = host.follow(&id, &exec, offset).await?;

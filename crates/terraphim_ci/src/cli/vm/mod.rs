@@ -6,6 +6,7 @@ mod events;
 mod exec;
 mod filter;
 mod format;
+mod kill;
 mod logs;
 mod manage;
 mod past;
