@@ -18,6 +18,15 @@ pub(crate) struct Entry {
     pub(crate) to: PathBuf,
 }
 
+/// A whole directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Everything {
+    /// What of it can be sent.
+    pub(crate) entries: Vec<Entry>,
+    /// Devices, pipes and sockets, by their names below the directory: of these there is nothing to send.
+    pub(crate) left_out: Vec<PathBuf>,
+}
+
 /// A working tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
@@ -30,9 +39,10 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Everything to send: directories before what is in them, each path once.
+    /// Everything to send: directories before what is in them, each path once. Of devices, pipes and sockets nothing is said: git
+    /// does not know them either.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, WorkspaceError> {
-        let mut list = List { without: &self.without, entries: Vec::new(), seen: BTreeSet::new() };
+        let mut list = List::new(&self.without);
         match &self.git {
             Some(git) => {
                 list.repository(&self.root, Path::new(""))?;
@@ -40,24 +50,28 @@ impl Tree {
             }
             None => list.directory(&self.root, Path::new(""), &|name| name == ".git")?,
         }
-        Ok(list.entries)
+        Ok(list.all.entries)
     }
 
     /// The whole directory, `.git` and ignored files too.
-    pub(crate) fn everything(&self) -> Result<Vec<Entry>, WorkspaceError> {
-        let mut list = List { without: &self.without, entries: Vec::new(), seen: BTreeSet::new() };
+    pub(crate) fn everything(&self) -> Result<Everything, WorkspaceError> {
+        let mut list = List::new(&self.without);
         list.directory(&self.root, Path::new(""), &|_| false)?;
-        Ok(list.entries)
+        Ok(list.all)
     }
 }
 
 struct List<'a> {
     without: &'a Path,
-    entries: Vec<Entry>,
+    all: Everything,
     seen: BTreeSet<PathBuf>,
 }
 
-impl List<'_> {
+impl<'a> List<'a> {
+    fn new(without: &'a Path) -> List<'a> {
+        List { without, all: Everything::default(), seen: BTreeSet::new() }
+    }
+
     /// The files of the repository at `root`, and of those within it.
     fn repository(&mut self, root: &Path, to: &Path) -> Result<(), WorkspaceError> {
         for file in git::files(root)? {
@@ -131,6 +145,8 @@ impl List<'_> {
             let kind = metadata.file_type();
             if kind.is_file() || kind.is_symlink() || kind.is_dir() {
                 self.push(&from, &to);
+            } else {
+                self.all.left_out.push(to.clone());
             }
             if kind.is_dir() {
                 self.directory(&from, &to, leave_out)?;
@@ -155,7 +171,7 @@ impl List<'_> {
 
     fn push(&mut self, from: &Path, to: &Path) {
         if self.seen.insert(to.to_owned()) {
-            self.entries.push(Entry { from: from.to_owned(), to: to.to_owned() });
+            self.all.entries.push(Entry { from: from.to_owned(), to: to.to_owned() });
         }
     }
 }

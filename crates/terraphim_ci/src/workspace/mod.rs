@@ -12,7 +12,7 @@ mod source;
 mod tests;
 
 pub(crate) use git::{GitInfo, Repository};
-pub(crate) use list::{Entry, Tree};
+pub(crate) use list::{Entry, Everything, Tree};
 pub(crate) use pack::pack;
 pub(crate) use source::{TreeSource, tar_stream};
 

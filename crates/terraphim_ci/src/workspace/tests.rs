@@ -198,6 +198,9 @@ fn outside_git_the_directory_is_sent_but_not_what_is_ours() {
     assert!(tree.git.is_none());
     let names: Vec<String> = content(&sandbox.copied(&tree)).into_keys().collect();
     assert_eq!(names, ["a", "b", "b/c", "empty", "empty dir"]);
+    let everything = tree.everything().unwrap();
+    assert_eq!(everything.left_out, [Path::new("pipe")]);
+    assert!(everything.entries.iter().all(|entry| entry.to != Path::new("pipe")));
 }
 
 #[test]

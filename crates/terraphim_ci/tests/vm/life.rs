@@ -129,12 +129,31 @@ fn what_cannot_be_copied_is_refused(world: &World) {
         world.vm(&[&["cp"], args].concat()).ends(2, &[words]);
     }
     assert!(!world.repo().join("zero").exists());
+    what_is_no_file_is_not_copied_in(world);
     // What the guest cannot read it names, with the cause: nothing is mapped at the beginning of that file.
     world.vm(&["cp", "web:/proc/1/mem", "."]).ends(3, &["cannot pack /proc/1/mem", "os error 5"]);
     let copied = world.vm_ok(&["cp", "web:/tmp/plain", ".", "--json"]);
     let copied: Value = serde_json::from_str(&copied).unwrap();
     assert_eq!(copied, serde_json::json!({"from": "web:/tmp/plain", "to": ".", "left_out": []}));
     assert_eq!(fs::read(world.repo().join("plain")).unwrap(), b"");
+}
+
+/// Named, it is refused; in a directory it is left out and told of, as out of a VM.
+fn what_is_no_file_is_not_copied_in(world: &World) {
+    world.write("tree/file", "text");
+    let pipe = world.repo().join("tree/pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(world.repo().join("tree/socket")).unwrap();
+    for named in ["tree/pipe", "tree/socket", "/dev/null"] {
+        let want = format!("{named} is neither a directory nor a regular file");
+        world.vm(&["cp", named, "web:/tmp"]).ends(2, &[&want]);
+    }
+    let said = world.vm(&["cp", "tree", "web:/tmp", "--json"]);
+    said.ends(3, &["everything was copied but", "pipe, socket"]);
+    let copied: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(copied["left_out"], serde_json::json!(["pipe", "socket"]));
+    assert_eq!(world.vm_ok(&["exec", "web", "--", "ls", "/tmp/tree"]), "file\n");
+    assert_eq!(world.vm_ok(&["exec", "web", "--", "cat", "/tmp/tree/file"]), "text");
 }
 
 /// As `| head -1` does it.

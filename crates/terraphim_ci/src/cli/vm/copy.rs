@@ -18,14 +18,15 @@ use crate::{
     exit::Exit,
     failure::{Context as _, Failure},
     output,
-    workspace::{Entry, Tree, tar_stream},
+    workspace::{Entry, Everything, Tree, tar_stream},
 };
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "The destination is always a directory; it is made when it does not exist, and what is copied keeps its \
                   name in it. Of devices, pipes and sockets there is nothing to copy: one is refused, and in a \
-                  directory they are left out.\n\nExample:\n  tci vm cp ./site web:/srv\n  tci vm cp web:/var/log/syslog ."
+                  directory they are left out.\n\nEnds with 0 when everything is copied, 2 on wrong usage and when there is \
+                  nothing to copy, 3 when something was left out, or when it failed.\n\nExample:\n  tci vm cp ./site web:/srv\n  tci vm cp web:/var/log/syslog ."
 )]
 pub(super) struct CpArgs {
     /// A file or directory here, or VM:PATH.
@@ -42,12 +43,12 @@ pub(super) struct CpArgs {
     json: bool,
 }
 
+/// Said of a device, a pipe or a socket, on either side.
+const NOTHING_TO_COPY: &str = "is neither a directory nor a regular file: there is nothing to copy";
+
 pub(super) async fn cp(host: &Host, args: &CpArgs) -> Result<Exit, Failure> {
     let left_out = match (in_guest(&args.from), in_guest(&args.to)) {
-        (None, Some((vm, path))) => {
-            upload(&client(host, vm)?, Path::new(&args.from), path, args).await?;
-            Vec::new()
-        }
+        (None, Some((vm, path))) => upload(&client(host, vm)?, Path::new(&args.from), path, args).await?,
         (Some((vm, path)), None) => download(&client(host, vm)?, path, Path::new(&args.to)).await?,
         _ => return Err(Failure::usage("one of the two must be VM:PATH, and the other one a path here")),
     };
@@ -70,16 +71,27 @@ fn in_guest(text: &str) -> Option<(&str, &str)> {
     (!vm.is_empty() && !vm.contains('/') && path.starts_with('/')).then_some((vm, path))
 }
 
-async fn upload(client: &VmClient, from: &Path, directory: &str, args: &CpArgs) -> Result<(), Failure> {
-    let absolute =
-        from.canonicalize().map_err(|error| Failure::io("find", from, error).ending(Exit::Usage))?;
+/// Returns what was left out.
+async fn upload(
+    client: &VmClient,
+    from: &Path,
+    directory: &str,
+    args: &CpArgs,
+) -> Result<Vec<PathBuf>, Failure> {
+    let not_found = |error| Failure::io("find", from, error).ending(Exit::Usage);
+    let absolute = from.canonicalize().map_err(not_found)?;
+    let kind = absolute.metadata().map_err(not_found)?.file_type();
+    if !kind.is_dir() && !kind.is_file() {
+        return Err(Failure::usage(format!("{} {NOTHING_TO_COPY}", from.display())));
+    }
     let name = absolute.file_name().map(PathBuf::from);
-    let mut entries = Vec::new();
-    if absolute.is_dir() {
+    let Everything { mut entries, left_out } = if kind.is_dir() {
         // Everything there is: this is a copy, no working tree.
         let tree = Tree { root: absolute.clone(), git: None, without: PathBuf::from("/nowhere") };
-        entries = tree.everything().map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
-    }
+        tree.everything().map_err(|error| Failure::caused(Exit::Infrastructure, error))?
+    } else {
+        Everything::default()
+    };
     if let Some(name) = name {
         for entry in &mut entries {
             entry.to = name.join(&entry.to);
@@ -87,7 +99,7 @@ async fn upload(client: &VmClient, from: &Path, directory: &str, args: &CpArgs) 
         entries.insert(0, Entry { from: absolute, to: name });
     }
     let Err(error) = client.upload(directory, args.owner.as_deref(), tar_stream(entries)).await else {
-        return Ok(());
+        return Ok(left_out);
     };
     let failure = refusal(error);
     if failure.exit != Exit::Usage && is_no_directory(client, directory).await {
@@ -109,7 +121,7 @@ async fn download(client: &VmClient, path: &str, to: &Path) -> Result<Vec<PathBu
     let is_directory = test_in_guest(client, "-d", path).await?;
     if !is_directory && !test_in_guest(client, "-f", path).await? {
         let what = match test_in_guest(client, "-e", path).await? {
-            true => "is neither a directory nor a regular file: there is nothing to copy",
+            true => NOTHING_TO_COPY,
             false => "is not there in the VM",
         };
         return Err(Failure::usage(format!("{path} {what}")));

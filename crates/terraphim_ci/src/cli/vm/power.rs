@@ -89,7 +89,13 @@ async fn start_one(host: &Host, name: &str, wait: bool, quiet: bool) -> Result<V
     if wait {
         client.wait_agent().await.map_err(booting)?;
         for mount in &record.spec.mounts {
-            copy_in(&client, mount).await?;
+            for left_out in copy_in(&client, mount).await? {
+                output::warning(&format!(
+                    "VM {}: {} is no directory and no regular file, it was not copied",
+                    record.name,
+                    left_out.display()
+                ));
+            }
         }
     }
     if !quiet {
@@ -100,11 +106,12 @@ async fn start_one(host: &Host, name: &str, wait: bool, quiet: bool) -> Result<V
 }
 
 /// What is in the directory goes below the target; what the guest has there already stays unless it has the same name.
-async fn copy_in(client: &VmClient, mount: &Mount) -> Result<(), Failure> {
+/// Returns what was left out.
+async fn copy_in(client: &VmClient, mount: &Mount) -> Result<Vec<PathBuf>, Failure> {
     let tree = Tree { root: mount.source.clone(), git: None, without: PathBuf::from("/nowhere") };
-    let entries = tree.everything().map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
-    client.upload(&mount.target, None, tar_stream(entries)).await?;
-    Ok(())
+    let all = tree.everything().map_err(|error| Failure::caused(Exit::Infrastructure, error))?;
+    client.upload(&mount.target, None, tar_stream(all.entries)).await?;
+    Ok(all.left_out.iter().map(|name| mount.source.join(name)).collect())
 }
 
 async fn stop_one(host: &Host, name: &str, grace: u64, quiet: bool) -> Result<Value, Failure> {
