@@ -11,7 +11,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
@@ -98,6 +98,30 @@ fn modes(terminal: &File) -> String {
     )
 }
 
+/// Stopped by another process, as Ctrl-Z is a key; and ended by an alarm of its own.
+fn a_stopped_client_gives_the_terminal_back(world: &World) {
+    let mut shell = Session::open(world, &["vm", "shell", "web"]);
+    shell.write("echo re\"\"ady\n");
+    shell.until("ready");
+    assert!(shell.is_raw());
+    shell.signal(Signal::TSTP);
+    let stopped = waitpid(Some(Pid::from_child(&shell.child)), WaitOptions::UNTRACED).unwrap();
+    assert!(stopped.unwrap().1.stopped());
+    assert_eq!(modes(&shell.terminal), shell.before);
+    let size = Winsize { ws_row: 50, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&shell.terminal, size).unwrap();
+    shell.signal(Signal::CONT);
+    let deadline = Instant::now() + LIMIT;
+    while !shell.is_raw() {
+        assert!(Instant::now() < deadline, "it is not raw again");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    shell.write("until [ \"$(stty size)\" = '50 80' ]; do sleep 0.1; done; echo aga\"\"in\n");
+    shell.until("again");
+    shell.signal(Signal::ALARM);
+    assert_eq!(shell.end(), 128 + Signal::ALARM.as_raw());
+}
+
 #[test]
 fn the_terminal_is_restored_however_a_shell_ends() {
     let world = World::new();
@@ -122,6 +146,8 @@ fn the_terminal_is_restored_however_a_shell_ends() {
     shell.until("still");
     shell.write("exit 5\n");
     assert_eq!(shell.end(), 5);
+
+    a_stopped_client_gives_the_terminal_back(&world);
 
     // What does not care about signals is left to itself at the second one.
     let stubborn = "trap '' TERM; echo ru''ns; while :; do sleep 1; done";

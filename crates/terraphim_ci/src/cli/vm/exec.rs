@@ -4,14 +4,12 @@ use std::io::{self, Write as _};
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
+use rustix::process::Signal;
 use terraphim_vm::{
     Exec, ExecEvent, Host, VmClient,
     protocol::message::{ExecFailed, ExecFailure, ExecRequest},
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::{signal::unix, sync::mpsc};
 
 use super::{
     client, kill,
@@ -28,7 +26,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Ends with the exit code of the command, with 128 and its number when a signal ended it, 126 or 127 when it cannot be started, \
-3 when it is unknown how it ended. Signals that tci gets go on to the command. When nobody reads its output any more \
+3 when it is unknown how it ended. Signals that tci gets go on to the command; those of its own clocks and limits (SIGALRM, \
+SIGXCPU) end tci alone. When nobody reads its output any more \
 (`| head`), the command gets SIGPIPE and tci ends with 141, as a shell says it.
 
 A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown \
@@ -236,8 +235,8 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
     };
     let mut input =
         if streams.stdin { Some(terminal::input().context("cannot read standard input")?) } else { None };
-    let mut resized = match &raw {
-        Some(_) => Some(signal(SignalKind::window_change()).context("cannot watch the window")?),
+    let mut about_terminal = match &raw {
+        Some(_) => Some(Signals::of(&ABOUT_TERMINAL).context("cannot watch the terminal")?),
         None => None,
     };
     let mut told_to_end = false;
@@ -262,7 +261,7 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
                         Ok(None) => {}
                         Err(failure) => {
                             // As it would learn here: nobody reads its output any more. It may have ended by now.
-                            let _ = exec.signal(rustix::process::Signal::PIPE.as_raw()).await;
+                            let _ = exec.signal(Signal::PIPE.as_raw()).await;
                             return Err(failure);
                         }
                     }
@@ -274,6 +273,10 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
             },
             piece = next_input(&mut input) => send_input(&exec, piece, &mut input).await?,
             number = signals.next() => {
+                // They are about us. Whoever attaches to the command again finds it as it was.
+                if ABOUT_US.iter().any(|signal| signal.as_raw() == number) {
+                    return Err(Failure::silent(signalled(number)));
+                }
                 if streams.is_transport {
                     // It may have ended by itself.
                     let _ = exec.close_stdin().await;
@@ -285,7 +288,11 @@ pub(super) async fn drive(mut exec: Exec, mut streams: Streams) -> Result<Exit, 
                 }
                 pass_signal(&exec, number).await?;
             }
-            () = window_changed(&mut resized) => exec.resize(terminal::size()).await?,
+            number = next_about_terminal(&mut about_terminal) => {
+                if let Some(raw) = &raw {
+                    follow_terminal(raw, &exec, number).await?;
+                }
+            }
         }
     }
 }
@@ -297,7 +304,7 @@ fn signalled(number: i32) -> Exit {
 
 /// Signals after which a program is expected to be gone.
 fn is_farewell(number: i32) -> bool {
-    [SignalKind::terminate(), SignalKind::hangup()].iter().any(|kind| kind.as_raw_value() == number)
+    [Signal::TERM, Signal::HUP].iter().any(|signal| signal.as_raw() == number)
 }
 
 /// A command that has ended a moment ago takes no signal; its end is on its way.
@@ -345,7 +352,7 @@ fn show(event: ExecEvent, how: Show) -> Result<Option<Exit>, Failure> {
 /// it ended by that: 0 would say that it succeeded.
 fn output_failure(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        Failure::silent(signalled(rustix::process::Signal::PIPE.as_raw()))
+        Failure::silent(signalled(Signal::PIPE.as_raw()))
     } else {
         stdout_failure(error)
     }
@@ -402,33 +409,50 @@ async fn send_input(
     }
 }
 
-async fn window_changed(resized: &mut Option<Signal>) {
-    match resized {
-        Some(resized) => {
-            resized.recv().await;
-        }
+async fn next_about_terminal(signals: &mut Option<Signals>) -> i32 {
+    match signals {
+        Some(signals) => signals.next().await,
         None => std::future::pending().await,
     }
 }
 
+/// Stops, or sets the terminal's mode again and tells the command of the window's size, which may have changed meanwhile.
+async fn follow_terminal(raw: &terminal::RawMode, exec: &Exec, number: i32) -> Result<(), Failure> {
+    if number == Signal::TSTP.as_raw() {
+        return raw.stop().context("cannot stop");
+    }
+    if number == Signal::CONT.as_raw() {
+        raw.again().context("cannot set the terminal to raw mode")?;
+    }
+    Ok(exec.resize(terminal::size()).await?)
+}
+
 /// Signals that we pass on to the command. In raw mode Ctrl-C is a key and no signal.
+const PASSED_ON: [Signal; 6] =
+    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+
+/// Signals of our own clocks and limits. They would end us all the same, but with the terminal as the guest has it.
+const ABOUT_US: [Signal; 5] = [Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::XCPU, Signal::XFSZ];
+
+/// Signals about a terminal that the guest has. Ctrl-Z is a key then: a `SIGTSTP` comes from another process.
+const ABOUT_TERMINAL: [Signal; 3] = [Signal::WINCH, Signal::TSTP, Signal::CONT];
+
+/// Signals that are waited for.
 struct Signals {
-    each: Vec<(i32, Signal)>,
+    each: Vec<(i32, unix::Signal)>,
 }
 
 impl Signals {
     fn listen() -> io::Result<Signals> {
-        let kinds = [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-            SignalKind::quit(),
-            SignalKind::user_defined1(),
-            SignalKind::user_defined2(),
-        ];
-        let each: io::Result<Vec<_>> =
-            kinds.into_iter().map(|kind| signal(kind).map(|signal| (kind.as_raw_value(), signal))).collect();
-        Ok(Signals { each: each? })
+        Signals::of(&[&PASSED_ON[..], &ABOUT_US[..]].concat())
+    }
+
+    fn of(signals: &[Signal]) -> io::Result<Signals> {
+        let listen = |signal: &Signal| {
+            let number = signal.as_raw();
+            unix::signal(unix::SignalKind::from_raw(number)).map(|news| (number, news))
+        };
+        Ok(Signals { each: signals.iter().map(listen).collect::<io::Result<_>>()? })
     }
 
     /// The number of the next one.

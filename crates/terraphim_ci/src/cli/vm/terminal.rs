@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::{
+    process::Signal,
+    termios::{self, OptionalActions, Termios},
+};
 use terraphim_vm::protocol::message::TerminalSize;
 use tokio::sync::mpsc;
 
@@ -17,6 +20,7 @@ const CHUNK: usize = 64 * 1024;
 /// The terminal in raw mode: every key goes to the guest. Dropping it restores the mode, whatever happened.
 pub(super) struct RawMode {
     before: Termios,
+    raw: Termios,
 }
 
 impl RawMode {
@@ -30,14 +34,30 @@ impl RawMode {
         let mut raw = before.clone();
         raw.make_raw();
         termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
-        Ok(Some(RawMode { before }))
+        Ok(Some(RawMode { before, raw }))
+    }
+
+    /// Stops this process as `SIGTSTP` would, with the terminal as it was before. Whoever lets it go on calls [`RawMode::again`].
+    pub(super) fn stop(&self) -> io::Result<()> {
+        self.restore();
+        // The default action cannot be had any more: its handler stays, once there is one.
+        Ok(rustix::process::kill_process(rustix::process::getpid(), Signal::STOP)?)
+    }
+
+    /// Sets the mode again, after somebody else had the terminal.
+    pub(super) fn again(&self) -> io::Result<()> {
+        Ok(termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.raw)?)
+    }
+
+    fn restore(&self) {
+        // There is nobody left to tell when the terminal has gone away.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // There is nobody left to tell when the terminal has gone away.
-        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        self.restore();
     }
 }
 
