@@ -162,9 +162,12 @@ fn events_are_continued_where_they_were_left() {
 #[test]
 fn waiting_ends_with_the_event_or_with_the_time() {
     let world = World::new();
-    world.define("web", &[]);
+    let id = world.define("web", &[]);
     world.vm_ok(&["wait", "--for", "stopped", "web"]);
-    world.vm(&["wait", "--for", "running", "web", "--timeout", "0"]).ends(124, &["within 0 seconds"]);
+    let want = format!("VM web ({id}) did not run within 0 seconds: it is created");
+    world.vm(&["wait", "--for", "running", "web", "--timeout", "0"]).ends(124, &[&want]);
+    let want = format!("VM web ({id}) did not take commands within 1 second: it is created");
+    world.vm(&["wait", "web", "--timeout", "1"]).ends(124, &[&want]);
     let waiting = world.start(&["vm", "wait", "--for", "running", "web"]);
     world.remove("web");
     let (code, said) = waiting.end();

@@ -1,6 +1,6 @@
 //! `tci vm wait`.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -41,31 +41,43 @@ enum Goal {
 }
 
 pub(super) async fn wait(host: &Host, args: &WaitArgs) -> Result<Exit, Failure> {
+    let ids = args.vms.iter().map(|name| host.find(name).map(|vm| vm.id)).collect::<Result<Vec<_>, _>>()?;
+    // Which one is waited for when the time is over.
+    let present = Cell::new(0);
     let all = async {
-        let mut ids = Vec::new();
-        for name in &args.vms {
-            ids.push(host.find(name)?.id);
-        }
-        for id in &ids {
+        for (n, id) in ids.iter().enumerate() {
+            present.set(n);
             wait_for(host, id, args.goal).await?;
         }
-        Ok::<_, Failure>(ids)
+        Ok::<_, Failure>(())
     };
-    let waited = match args.timeout {
-        None => Some(all.await?),
-        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), all).await.ok().transpose()?,
-    };
-    let Some(ids) = waited else {
-        let seconds = args.timeout.unwrap_or_default();
-        let message = format!("it did not come true within {seconds} seconds");
-        return Err(Failure::usage(message).ending(Exit::TimedOut));
-    };
+    match args.timeout {
+        None => all.await?,
+        Some(seconds) => match tokio::time::timeout(Duration::from_secs(seconds), all).await {
+            Ok(waited) => waited?,
+            Err(_) => return Err(timed_out(host, &ids[present.get()], args.goal, seconds)?),
+        },
+    }
     if args.json {
         let state =
             |id: &VmId| find(host, id).map(|record| json!({"id": id, "state": state_of(record.as_ref())}));
         output::json(&ids.iter().map(state).collect::<Result<Vec<_>, _>>()?)?;
     }
     Ok(Exit::Success)
+}
+
+/// Names the VM, what was waited for, and how it is instead.
+fn timed_out(host: &Host, id: &VmId, goal: Goal, seconds: u64) -> Result<Failure, Failure> {
+    let record = find(host, id)?;
+    let name = record.as_ref().map_or_else(|| id.to_string(), |record| format!("{} ({id})", record.name));
+    let what = match goal {
+        Goal::Running => "run",
+        Goal::Stopped => "stop",
+        Goal::Agent => "take commands",
+    };
+    let seconds = if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") };
+    let message = format!("VM {name} did not {what} within {seconds}: it is {}", state_of(record.as_ref()));
+    Ok(Failure::usage(message).ending(Exit::TimedOut))
 }
 
 fn find(host: &Host, id: &VmId) -> Result<Option<VmRecord>, Failure> {
