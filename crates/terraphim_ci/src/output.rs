@@ -176,6 +176,19 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
+/// The beginning and the end of a text that nobody would read whole. What tells of a mistake begins with its place and ends with
+/// what is expected; what it quotes in between may be of any length.
+pub(crate) fn excerpt(text: &str) -> String {
+    const EACH: usize = 300;
+    let length = text.chars().count();
+    if length <= 2 * EACH {
+        return text.to_owned();
+    }
+    let beginning: String = text.chars().take(EACH).collect();
+    let end: String = text.chars().skip(length - EACH).collect();
+    format!("{beginning}[...]{end}")
+}
+
 /// `850 ms`, `12.3 s`, `4 m 05 s`, `2 h 03 m`.
 pub(crate) fn duration(duration: std::time::Duration) -> String {
     let ms = duration.as_millis();
@@ -237,6 +250,16 @@ mod tests {
     #[test]
     fn a_name_with_control_characters_stays_on_its_line() {
         assert_eq!(one_line("a\nb\x1b[31mü"), "a\\nb\\u{1b}[31mü");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_in_its_middle() {
+        assert_eq!(excerpt("short"), "short");
+        let long = excerpt(&format!("x.toml:1: \"{}\": use less", "ü".repeat(9000)));
+        assert_eq!(long.chars().count(), 605);
+        assert!(
+            long.starts_with("x.toml:1: \"ü") && long.contains("ü[...]ü") && long.ends_with("ü\": use less")
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use terraphim_vm::{Mount, VmSpec, host_memory_mib};
 
 use super::tree::{self, Node, Value};
-use crate::{cli::vm::manage, config::VmType, input};
+use crate::{cli::vm::manage, config::VmType, input, output};
 
 /// Everything that files and flags have said so far.
 #[derive(Debug, Default)]
@@ -193,7 +193,10 @@ impl Draft {
         for problem in spec.problems(host_memory_mib()) {
             self.mistake(problem.key, &problem.message);
         }
-        if self.mistakes.is_empty() { Ok(spec) } else { Err(self.mistakes) }
+        if self.mistakes.is_empty() {
+            return Ok(spec);
+        }
+        Err(self.mistakes.iter().map(|mistake| output::excerpt(mistake)).collect())
     }
 }
 

@@ -30,12 +30,18 @@ pub(super) struct SyntaxError {
     pub(super) message: String,
 }
 
+/// So much of a line is quoted, in characters: one line may be the whole file.
+const QUOTED: usize = 80;
+
 impl SyntaxError {
     /// With what is written there: the readers do not name the key.
     fn at(line: usize, message: &str, text: &str) -> SyntaxError {
         let written = text.lines().nth(line.saturating_sub(1)).map(str::trim).filter(|line| !line.is_empty());
         let message = match written {
-            Some(written) => format!("{message}: `{written}`"),
+            Some(written) => match written.char_indices().nth(QUOTED) {
+                Some((end, _)) => format!("{message}: `{}[...]`", &written[..end]),
+                None => format!("{message}: `{written}`"),
+            },
             None => message.to_owned(),
         };
         SyntaxError { line, message }
@@ -64,6 +70,8 @@ fn toml(text: &str) -> Result<Node, Vec<SyntaxError>> {
     let say = |error: toml::de::Error| SyntaxError::at(place(&error), error.message(), text);
     let mut errors: Vec<SyntaxError> = errors.into_iter().map(say).collect();
     errors.sort_by_key(|error| error.line);
+    // What is nested too deep is told for each level.
+    errors.dedup();
     Err(errors)
 }
 
@@ -180,6 +188,16 @@ mod tests {
         assert_eq!(lines("x.yaml", "a: 1\n---\nb: 2\n"), [3].into());
         assert_eq!(lines("x.yml", "a: &x 1\nb: *x\nc: !t 1\n").len(), 1);
         assert_eq!(lines("x.ini", ""), [1].into());
+    }
+
+    #[test]
+    fn of_a_long_line_only_the_beginning_is_quoted() {
+        let deep = "[".repeat(15_000);
+        for (name, text) in [("x.toml", format!("cpus = {deep}")), ("x.yaml", format!("cpus: {deep}"))] {
+            let errors = read(Path::new(name), &text).unwrap_err();
+            let all: usize = errors.iter().map(|error| error.message.len()).sum();
+            assert!(all < 2000 && errors[0].message.ends_with("[[[...]`"), "{all}: {:?}", errors[0]);
+        }
     }
 
     #[test]
