@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
     process::Stdio,
     time::Instant,
 };
@@ -43,6 +44,10 @@ fn a_hypervisor_has_no_rights_and_its_limits_are_in_force() {
         assert_eq!(uid, ours);
     }
     only_the_disk_is_open_for_writing(&world, pid);
+    let log = world.data().join("vms").join(all["id"].as_str().unwrap()).join("supervisor.log");
+    assert_eq!(fs::metadata(log).unwrap().permissions().mode() & 0o777, 0o600);
+    let micros = world.vm_json(&["ping", "web", "--json"])["ms"].to_string();
+    assert!(micros.split('.').next_back().unwrap().len() <= 3, "{micros}");
 
     let report = &all["status"]["limits"];
     let groups: Vec<String> = serde_json::from_value(report["groups"].clone()).unwrap();

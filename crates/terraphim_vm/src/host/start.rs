@@ -4,7 +4,7 @@ use std::{
     fs,
     os::{
         fd::AsRawFd as _,
-        unix::{net::UnixStream as StdStream, process::CommandExt as _},
+        unix::{fs::OpenOptionsExt as _, net::UnixStream as StdStream, process::CommandExt as _},
     },
     process::{Command, Stdio},
     time::Duration,
@@ -108,7 +108,9 @@ impl Host {
         crate::make_private_directory(&directory).io("create", &directory)?;
         let log_path = directory.join("supervisor.log");
         logs::cut(&log_path).io("cut", &log_path)?;
-        let log = fs::File::options().create(true).append(true).open(&log_path).io("open", &log_path)?;
+        let mut options = fs::File::options();
+        options.create(true).append(true).mode(0o600);
+        let log = options.open(&log_path).io("open", &log_path)?;
         let (near, far) = StdStream::pair().io("make a socket pair for", &self.program)?;
         let args = SupervisorArgs {
             id: id.clone(),

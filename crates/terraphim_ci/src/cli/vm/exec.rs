@@ -30,7 +30,8 @@ Ends with the exit code of the command, with 128 and its number when a signal en
 SIGXCPU) end tci alone. When nobody reads its output any more \
 (`| head`), the command gets SIGPIPE and tci ends with 141, as a shell says it.
 
-A command outlives its client: `--list` shows what was run, `--attach` takes it up again, with the output that was not shown \
+A command outlives its client: `--list` shows what was run (also by tci itself: `cp` looks at what is there with test(1), \
+`ssh` for sshd), `--attach` takes it up again, with the output that was not shown \
 yet, and prints that of commands that have ended, also of VMs that have.
 
 Example:

@@ -141,7 +141,8 @@ pub(super) async fn ping(host: &Host, args: &PingArgs) -> Result<Exit, Failure> 
     let client = client(host, &args.vm)?;
     let start = Instant::now();
     client.ping().await?;
-    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    // To the microsecond: what is beyond is noise.
+    let ms = (start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     if args.json {
         output::json(&json!({"id": client.id(), "ms": ms}))?;
     } else {
