@@ -142,6 +142,13 @@ impl From<VmError> for Failure {
         let hint = match &error {
             VmError::Registry(error) => registry_hint(error),
             VmError::Io { path, source, .. } if is_denied(source) => read_only(path),
+            VmError::Io { path, source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some(make_room(path))
+            }
+            // A supervisor's: its message names the file.
+            VmError::Refused { status: INSUFFICIENT_STORAGE, .. } => {
+                Some("make room on that file system".to_owned())
+            }
             VmError::Offset { .. } => Some(
                 "`--from 0` shows all of it; without `--from` it goes on behind what was shown last"
                     .to_owned(),
@@ -155,6 +162,9 @@ impl From<VmError> for Failure {
         }
     }
 }
+
+/// The HTTP status with which a supervisor says that the host's disk is full.
+const INSUFFICIENT_STORAGE: u16 = 507;
 
 // SQLite's result codes (sqlite.org/rescode.html).
 const SQLITE_READONLY: i32 = 8;
@@ -185,10 +195,14 @@ fn database_hint(path: &Path, code: i32, loss: &str) -> Option<String> {
         SQLITE_CORRUPT | SQLITE_NOTADB => {
             Some(format!("move {} away to start with an empty one; {loss}", path.display()))
         }
-        SQLITE_FULL => Some(format!("make room on the file system of {}", path.display())),
+        SQLITE_FULL => Some(make_room(path)),
         SQLITE_READONLY | SQLITE_CANTOPEN => read_only(path),
         _ => None,
     }
+}
+
+fn make_room(path: &Path) -> String {
+    format!("make room on the file system of {}", path.display())
 }
 
 fn is_denied(error: &io::Error) -> bool {
@@ -270,6 +284,17 @@ mod tests {
             WithSource { message: "cannot read x".into(), source: Box::new(Sentence("no such file".into())) };
         let outer = WithSource { message: "cannot start: cannot read x".into(), source: Box::new(inner) };
         assert_eq!(chain(&outer), "cannot start: cannot read x: no such file");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_what_helps() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let ours = Failure::from(VmError::Io { operation: "write", path: "/x/notes".into(), source: full() });
+        assert!(ours.message().starts_with("cannot write /x/notes: no s"), "{}", ours.message());
+        assert_eq!(ours.remedy(), Some("make room on the file system of /x/notes"));
+        let theirs =
+            VmError::Refused { status: INSUFFICIENT_STORAGE, message: "cannot write /x/notes".into() };
+        assert_eq!(Failure::from(theirs).remedy(), Some("make room on that file system"));
     }
 
     #[test]

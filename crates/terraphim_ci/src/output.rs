@@ -93,22 +93,6 @@ pub(crate) fn stdout_failure(error: io::Error) -> Failure {
     }
 }
 
-/// Standard error, for the log. That nobody reads it any more is nothing that a log could tell anybody: tracing-subscriber
-/// would try to, and that panics.
-#[derive(Debug)]
-pub(crate) struct LogWriter;
-
-impl io::Write for LogWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Prints a value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).expect("plain data is JSON");

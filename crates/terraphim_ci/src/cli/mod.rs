@@ -173,7 +173,9 @@ pub(crate) fn start_supervisor_log() {
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_ansi(false)
-        .with_writer(|| crate::output::LogWriter)
+        .with_writer(std::io::stderr)
+        // It would be told on standard error too: without room, or without anybody who reads it, by a panic.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -185,7 +187,8 @@ fn start_log() {
         Ok(filter) => tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(crate::output::Paint::for_stderr().is_on())
-            .with_writer(|| crate::output::LogWriter)
+            .with_writer(std::io::stderr)
+            .log_internal_errors(false)
             .init(),
         Err(error) => crate::output::warning(&format!("RUST_LOG={filter} is not understood: {error}")),
     }

@@ -108,12 +108,18 @@ fn a_full_disk_refuses_new_work_with_one_error_and_recovers() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (running, idle) = (test.create(), test.create());
     let running = runtime.block_on(test.host.start(&running.id)).unwrap();
+    let client = test.host.client(&running.id).unwrap();
+    // QEMU stops a guest whose disk cannot grow: it has to have booted.
+    runtime.block_on(client.wait_agent()).unwrap();
+    drop(client);
     let ballast = test.host.paths().data().join("ballast");
     let fill = || {
         let mut file = fs::File::create(&ballast).unwrap();
         while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
     };
     fill();
+    let exec = test.tell(&["vm", "exec", running.id.as_str(), "--", "true"]);
+    exec.ends(3, &["notes.jsonl: No space left on device", "make room on that file system"]);
     let before = test.row(&idle).unwrap();
     test.tell(&["vm", "create", "--image", "busybox"]).ends(3, &["full"]);
     test.tell(&["vm", "start", idle.id.as_str()]).ends(3, &[]);
@@ -121,7 +127,9 @@ fn a_full_disk_refuses_new_work_with_one_error_and_recovers() {
     assert_eq!(test.row(&idle).unwrap(), before, "as if nobody had tried");
     // What runs goes on, and can be stopped; its end is recorded when there is room.
     test.tell(&["vm", "ping", running.id.as_str()]).ends(0, &[]);
-    test.tell(&["vm", "stop", "--grace", "0", running.id.as_str()]);
+    // Its supervisor has no room for its log either.
+    let stop = test.tell(&["vm", "stop", "--grace", "0", running.id.as_str()]);
+    stop.ends(0, &[": quit", "no space left on device", "make room on the file system of"]);
     test.wait_until("the end of all processes", || test.processes().is_empty());
     fs::remove_file(&ballast).unwrap();
     test.tell(&["vm", "ls"]).ends(0, &["stopped"]);

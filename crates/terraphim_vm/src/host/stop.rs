@@ -37,11 +37,11 @@ impl Host {
     pub async fn stop(&self, id: &VmId, options: &StopOptions) -> Result<StopReport, VmError> {
         if unless_full(id, self.repair(id))? == Recorded::No {
             // Only what is seen to have ended is to be recorded as such.
-            return Ok(StopReport { step: StopStep::NotRunning });
+            return Ok(StopReport { step: StopStep::NotRunning, is_unrecorded: true });
         }
         let record = self.record(id)?;
         let Some(supervisor) = record.supervisor.clone().filter(|_| record.state.is_owned()) else {
-            return Ok(StopReport { step: StopStep::NotRunning });
+            return Ok(StopReport::of(StopStep::NotRunning));
         };
         fault::at(Point::CliStopAsked)?;
         if !supervisor.is_alive_as(Role::Supervisor, id) {
@@ -63,16 +63,15 @@ impl Host {
             // It is stopped or stuck: its death takes the hypervisor with it.
             Asked::Silent => {}
             Asked::Answered(report) if ended_within(&supervisor, LEAVE_LIMIT).await? => {
-                if !self.has_ended(id, record.epoch) {
-                    // Its supervisor could not record it.
-                    unless_full(id, self.settle(id, record.epoch).await)?;
+                if self.has_ended(id, record.epoch) {
+                    return Ok(report);
                 }
-                return Ok(report);
+                // Its supervisor could not record it.
+                return self.settled(id, record.epoch, report.step).await;
             }
             // It was leaving already, and closed the connection on its way out.
             Asked::Leaving if ended_within(&supervisor, LEAVE_LIMIT).await? => {
-                unless_full(id, self.settle(id, record.epoch).await)?;
-                return Ok(StopReport { step: StopStep::NotRunning });
+                return self.settled(id, record.epoch, StopStep::NotRunning).await;
             }
             Asked::Answered(_) | Asked::Leaving => {}
         }
@@ -83,9 +82,8 @@ impl Host {
                 detail: "its supervisor cannot be killed".to_owned(),
             });
         }
-        unless_full(id, self.settle(id, record.epoch).await)?;
         let step = if killed == Signalled::Sent { StopStep::Kill } else { StopStep::NotRunning };
-        Ok(StopReport { step })
+        self.settled(id, record.epoch, step).await
     }
 
     /// The row names no supervisor of this VM, yet somebody has its lock: a keeper that is about to record an end, or a
@@ -100,10 +98,9 @@ impl Host {
         // A supervisor gives the guest its usual time: only the calls on its socket can ask for less.
         let limit = options.grace.max(StopOptions::default().grace) + LADDER_LIMIT;
         if self.lock_unless_removed(id, limit).await?.is_none() {
-            return Ok(StopReport { step: StopStep::NotRunning });
+            return Ok(StopReport::of(StopStep::NotRunning));
         }
-        unless_full(id, self.settle(id, epoch).await)?;
-        Ok(StopReport { step: StopStep::NotRunning })
+        self.settled(id, epoch, StopStep::NotRunning).await
     }
 
     /// Asks the supervisor through its socket, or by a signal when that is gone.
@@ -128,6 +125,12 @@ impl Host {
     /// Whether this start of the VM is over, as far as the registry knows.
     fn has_ended(&self, id: &VmId, epoch: i64) -> bool {
         !matches!(self.record(id), Ok(row) if row.epoch == epoch && row.state.is_owned())
+    }
+
+    /// The report of a stop after which the end of the supervisor is recorded, if there is room.
+    async fn settled(&self, id: &VmId, epoch: i64, step: StopStep) -> Result<StopReport, VmError> {
+        let recorded = unless_full(id, self.settle(id, epoch).await)?;
+        Ok(StopReport { step, is_unrecorded: recorded == Recorded::No })
     }
 
     /// Waits until the end of a killed supervisor is recorded: by its keeper, who has the lock, or by us.
@@ -161,9 +164,8 @@ enum Recorded {
 fn unless_full(id: &VmId, recorded: Result<(), VmError>) -> Result<Recorded, VmError> {
     match recorded {
         Err(error) if is_full(&error) => {
-            tracing::warn!(
-                "VM {id} has ended, and the disk is too full to record that: the first command that finds room does it"
-            );
+            // The report says so: whoever asked for the stop tells of it.
+            tracing::info!("VM {id} has ended, which cannot be recorded: {error}");
             Ok(Recorded::No)
         }
         recorded => recorded.map(|()| Recorded::Yes),

@@ -182,6 +182,14 @@ async fn answer(control: &Arc<Control>, request: Request<Incoming>) -> Response<
             Failure::Vm(VmError::Refused { status, message }) => {
                 (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), message)
             }
+            Failure::Vm(VmError::Io { operation, path, source }) => {
+                let status = match source.kind() {
+                    // So that the caller knows what helps.
+                    io::ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+                    _ => StatusCode::BAD_GATEWAY,
+                };
+                (status, format!("cannot {operation} {}: {source}", path.display()))
+            }
             Failure::Vm(error) => (StatusCode::BAD_GATEWAY, error.to_string()),
         };
         let mut response = json_response(&json!({"error": message}));

@@ -313,7 +313,7 @@ impl Loop {
         self.record_end(reason, status, step);
         self.pass(Point::EndRecorded);
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(StopReport { step });
+            let _ = waiting.send(StopReport::of(step));
         }
         tasks.close();
         if timeout(FAREWELL, tasks.wait()).await.is_err() {

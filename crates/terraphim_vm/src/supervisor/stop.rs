@@ -45,6 +45,15 @@ pub enum StopStep {
 pub struct StopReport {
     /// Which step of the ladder worked.
     pub step: StopStep,
+    /// Whether there was no room on the disk to record the end: the first command that finds some does it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unrecorded: bool,
+}
+
+impl StopReport {
+    pub(crate) fn of(step: StopStep) -> StopReport {
+        StopReport { step, is_unrecorded: false }
+    }
 }
 
 /// QEMU quits within 5 ms on a quiet machine (measured); the rest is for a loaded one.

@@ -117,6 +117,13 @@ async fn copy_in(client: &VmClient, mount: &Mount) -> Result<Vec<PathBuf>, Failu
 async fn stop_one(host: &Host, name: &str, grace: u64, quiet: bool) -> Result<Value, Failure> {
     let record = host.find(name)?;
     let report = host.stop(&record.id, &StopOptions { grace: Duration::from_secs(grace) }).await?;
+    if report.is_unrecorded {
+        output::warning(&format!("VM {name} has ended, which cannot be recorded: no space left on device"));
+        let data = host.paths().data().display();
+        output::hint(&format!(
+            "make room on the file system of {data}; the first command that finds some records it"
+        ));
+    }
     let step = serde_json::to_value(report.step).expect("plain data is JSON");
     if !quiet {
         output::note(&format!("VM {name}: {}", step.as_str().unwrap_or_default().replace('_', " ")));
