@@ -167,6 +167,7 @@ impl From<VmError> for Failure {
 const INSUFFICIENT_STORAGE: u16 = 507;
 
 // SQLite's result codes (sqlite.org/rescode.html).
+const SQLITE_BUSY: i32 = 5;
 const SQLITE_READONLY: i32 = 8;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
@@ -190,12 +191,18 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
     }
 }
 
+const HOLDS_THE_LOCK: &str = "another program, such as an SQLite shell, holds the write lock";
+
 fn database_hint(path: &Path, code: i32, loss: &str) -> Option<String> {
     match code {
         SQLITE_CORRUPT | SQLITE_NOTADB => {
             Some(format!("move {} away to start with an empty one; {loss}", path.display()))
         }
         SQLITE_FULL => Some(make_room(path)),
+        // Ours write for a tenth of a millisecond, and wait for others for ten seconds.
+        SQLITE_BUSY => {
+            Some(format!("{HOLDS_THE_LOCK} of {}: close it, or end its transaction", path.display()))
+        }
         SQLITE_READONLY | SQLITE_CANTOPEN => read_only(path),
         _ => None,
     }
@@ -236,6 +243,9 @@ fn store_hint(code: Option<&str>) -> Option<String> {
     let code: i32 = code?.parse().ok()?;
     match code & 0xff {
         SQLITE_FULL => Some("make room on the file system of the data directory".to_owned()),
+        SQLITE_BUSY => Some(format!(
+            "{HOLDS_THE_LOCK} of runs.db in the data directory: close it, or end its transaction"
+        )),
         SQLITE_READONLY | SQLITE_CANTOPEN => {
             Some("the data directory has to be writable: `tci doctor` says why it is not".to_owned())
         }
@@ -309,6 +319,9 @@ mod tests {
         assert_eq!(read_only(&writable.path().join("data/vms.db")), None);
         let hint = database_hint(Path::new("/x/vms.db"), SQLITE_NOTADB, "it is lost").unwrap();
         assert_eq!(hint, "move /x/vms.db away to start with an empty one; it is lost");
-        assert!(store_hint(Some("14")).unwrap().contains("writable") && store_hint(Some("5")).is_none());
+        assert!(store_hint(Some("14")).unwrap().contains("writable") && store_hint(Some("1")).is_none());
+        let hint = database_hint(Path::new("/x/vms.db"), SQLITE_BUSY, "it is lost").unwrap();
+        assert!(hint.contains("holds the write lock of /x/vms.db: close it"), "{hint}");
+        assert!(store_hint(Some("517")).unwrap().contains("of runs.db"), "its extended codes too");
     }
 }
