@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::host::World;
 
 #[test]
-fn every_command_has_help_with_an_example() {
+fn every_command_has_help_with_an_example_and_its_exit_codes() {
     let world = World::without_images();
     let help = world.vm_ok(&["--help"]);
     let names: Vec<&str> = help
@@ -23,6 +23,7 @@ fn every_command_has_help_with_an_example() {
         assert!(names.contains(&name), "no {name} in {names:?}");
         let text = world.vm_ok(&[name, "--help"]);
         assert!(text.contains("Example:\n  "), "{name} shows no example: {text}");
+        assert!(text.contains("\nEnds "), "{name} does not say how it ends: {text}");
     }
     assert_eq!(names.len(), wanted.len(), "{names:?}");
 }

@@ -85,7 +85,12 @@ pub(super) struct ExecArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm shell web\n  tci vm shell --json web < script.sh")]
+#[command(after_help = "\
+Ends as `tci vm exec` does: with the exit code of the shell, 2 when the VM does not run, 3 when it is unknown how the shell ended.
+
+Example:
+  tci vm shell web
+  tci vm shell --json web < script.sh")]
 pub(super) struct ShellArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,

@@ -17,7 +17,13 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm logs web --follow\n  tci vm logs web --of qemu")]
+#[command(after_help = "\
+Ends with 0 at the end of the log, also when there is none yet, 2 when there is no such VM, 3 when the log cannot be read, 130 \
+when a --follow is interrupted.
+
+Example:
+  tci vm logs web --follow
+  tci vm logs web --of qemu")]
 pub(super) struct LogsArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
@@ -36,6 +42,8 @@ pub(super) struct LogsArgs {
 #[command(after_help = "\
 The console is a serial port to which the guest only writes: what the kernel prints, and what is written to /dev/console. For \
 a terminal in the guest use `tci vm shell`. Our own terminal is left as it is.
+
+Ends like `tci vm logs`.
 
 Example:
   tci vm console web --follow")]

@@ -77,8 +77,13 @@ pub(super) fn vm_types(config: &Config) -> String {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm qmp web query-status\n  tci vm qmp web human-monitor-command \
-                        '{\"command-line\": \"info registers\"}'")]
+#[command(after_help = "\
+Ends with 0 when QEMU did it, 2 on wrong usage, when there is no such VM or it does not run, 3 when QEMU refuses or does not \
+answer.
+
+Example:
+  tci vm qmp web query-status
+  tci vm qmp web human-monitor-command '{\"command-line\": \"info registers\"}'")]
 pub(super) struct QmpArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,

@@ -47,7 +47,7 @@ pub(super) struct StopArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The disk is kept. Ends like `tci vm start`.\n\nExample:\n  tci vm restart web")]
+#[command(after_help = "The disk is kept.\n\nEnds like `tci vm start`.\n\nExample:\n  tci vm restart web")]
 pub(super) struct RestartArgs {
     /// VMs by name, id, or the start of an id.
     #[arg(required = true)]

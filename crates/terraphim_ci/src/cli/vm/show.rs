@@ -152,7 +152,10 @@ pub(super) async fn ping(host: &Host, args: &PingArgs) -> Result<Exit, Failure> 
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tci vm inspect web | jq .spec")]
+#[command(
+    after_help = "Ends with 0 whatever the state is, 2 when there is no such VM, 3 when its supervisor does not answer.\n\n\
+                        Example:\n  tci vm inspect web | jq .spec"
+)]
 pub(super) struct InspectArgs {
     /// A VM's name, id, or the start of its id.
     vm: String,
