@@ -169,6 +169,7 @@ const INSUFFICIENT_STORAGE: u16 = 507;
 // SQLite's result codes (sqlite.org/rescode.html).
 const SQLITE_BUSY: i32 = 5;
 const SQLITE_READONLY: i32 = 8;
+const SQLITE_IOERR: i32 = 10;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
 const SQLITE_CANTOPEN: i32 = 14;
@@ -199,6 +200,8 @@ fn database_hint(path: &Path, code: i32, loss: &str) -> Option<String> {
             Some(format!("move {} away to start with an empty one; {loss}", path.display()))
         }
         SQLITE_FULL => Some(make_room(path)),
+        // Of a full disk too, where it is the shared memory beside the database that has no room.
+        SQLITE_IOERR => Some(format!("if it is full, {}", make_room(path))),
         // Ours write for a tenth of a millisecond, and wait for others for ten seconds.
         SQLITE_BUSY => {
             Some(format!("{HOLDS_THE_LOCK} of {}: close it, or end its transaction", path.display()))
@@ -243,6 +246,7 @@ fn store_hint(code: Option<&str>) -> Option<String> {
     let code: i32 = code?.parse().ok()?;
     match code & 0xff {
         SQLITE_FULL => Some("make room on the file system of the data directory".to_owned()),
+        SQLITE_IOERR => Some("if it is full, make room on the file system of the data directory".to_owned()),
         SQLITE_BUSY => Some(format!(
             "{HOLDS_THE_LOCK} of runs.db in the data directory: close it, or end its transaction"
         )),
@@ -323,5 +327,7 @@ mod tests {
         let hint = database_hint(Path::new("/x/vms.db"), SQLITE_BUSY, "it is lost").unwrap();
         assert!(hint.contains("holds the write lock of /x/vms.db: close it"), "{hint}");
         assert!(store_hint(Some("517")).unwrap().contains("of runs.db"), "its extended codes too");
+        let full = [store_hint(Some("4874")), database_hint(Path::new("/x/vms.db"), SQLITE_IOERR, "")];
+        assert!(full.iter().all(|hint| hint.as_ref().unwrap().contains("make room on")), "{full:?}");
     }
 }
