@@ -26,6 +26,21 @@ fn a_kept_vm_can_be_entered_and_removed() {
     let vm = report["vm_ids"][0].as_str().unwrap().to_owned();
     said.ends(1, &[&format!("tci vm shell {vm}"), &format!("tci vm rm --force {vm}")]);
     world.tell(&["vm", "ls"]).ends(0, &[&vm, "running"]);
+    let note = world.tell(&[
+        "vm",
+        "exec",
+        "--job",
+        "a",
+        "--user",
+        "runner",
+        &vm,
+        "--",
+        "sh",
+        "-c",
+        "pwd; cat ~/note",
+    ]);
+    assert_eq!(note.stdout, "/workspace\nkept\n", "{note:#?}");
+    exec(&world, &vm, &["--job", "b", "--", "true"]).ends(2, &["job-b"]);
     exit_codes_streams_and_input(&world, &vm);
     signals(&world, &vm);
     copies(&world, &vm);

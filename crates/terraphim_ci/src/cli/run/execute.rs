@@ -414,7 +414,7 @@ async fn conclude(
     };
     results.show(&closing(&report, Paint::for_stdout()))?;
     if request.keep {
-        say_kept(&report.vm_ids);
+        say_kept(&report);
     }
     told.say();
     let exit = Exit::from(report.conclusion);
@@ -453,12 +453,14 @@ fn refused(error: EngineError, request: &Request) -> Failure {
     }
 }
 
-fn say_kept(kept: &[String]) {
-    let jobs = format!("{}/jobs", engine::Layout::default().scratch);
-    for vm in kept {
+fn say_kept(report: &RunReport) {
+    for vm in &report.vm_ids {
+        let begun = report.jobs.iter().filter(|job| job.vm_id.as_ref() == Some(vm));
+        let jobs: Vec<&str> = begun.map(|job| &*job.key.0).collect();
         output::note(&format!(
-            "VM {vm} was kept: `tci vm shell {vm}` enters it, `tci vm rm --force {vm}` removes it; what a job wrote is in \
-             {jobs}/JOB/ (workspace, home, tmp, temp, tools)"
+            "VM {vm} was kept: `tci vm shell {vm}` enters it, with `--job JOB` where a job worked ({}), `tci vm rm --force {vm}` \
+             removes it",
+            jobs.join(", ")
         ));
     }
 }

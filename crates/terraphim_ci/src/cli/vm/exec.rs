@@ -1,4 +1,4 @@
-//! `tci vm exec` and `tci vm shell`: a command in a VM as if it ran here.
+//! `tci vm exec`: a command in a VM as if it ran here.
 
 use std::io::{self, Write as _};
 
@@ -60,6 +60,9 @@ pub(super) struct ExecArgs {
     /// In this directory.
     #[arg(long, short, value_name = "DIR")]
     workdir: Option<String>,
+    /// Where a job of a run that kept its VM (`tci run --keep`) had its files, named by its id; of a matrix JOB.1, JOB.2, ...
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
     /// Set a variable: NAME=VALUE, or NAME to pass on our own.
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -67,7 +70,7 @@ pub(super) struct ExecArgs {
     #[arg(long, short, conflicts_with_all = ["interactive", "tty"])]
     detach: bool,
     /// Take up an execution, named by the start of its id.
-    #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["command", "user", "workdir", "env", "detach", "list"])]
+    #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["command", "user", "workdir", "job", "env", "detach", "list"])]
     attach: Option<String>,
     /// With --attach: from this offset of its output, 0 for all [default: behind what was shown].
     // That a command is in the way has to be said too: clap asks for nothing that conflicts with what is there.
@@ -77,36 +80,23 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "SIGNAL", requires = "attach", conflicts_with_all = ["command", "list", "from", "interactive", "tty"])]
     signal: Option<String>,
     /// List what was run in the VM.
-    #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "env", "detach"])]
+    #[arg(long, conflicts_with_all = ["command", "interactive", "tty", "user", "workdir", "job", "env", "detach"])]
     list: bool,
     /// Print JSON: each piece of output and the end as an object on a line of its own, in front of them one with the id.
     #[arg(long, conflicts_with = "tty")]
     json: bool,
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Ends as `tci vm exec` does: with the exit code of the shell, 2 when the VM does not run, 3 when it is unknown how the shell ended.
-
-Example:
-  tci vm shell web
-  tci vm shell --json web < script.sh")]
-pub(super) struct ShellArgs {
-    /// A VM's name, id, or the start of its id.
-    vm: String,
-    /// As this user of the guest [default: root].
-    #[arg(long, short)]
-    user: Option<String>,
-    /// Without a terminal, and print JSON lines, as `tci vm exec --json` does.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Sent to the guest at once.
 const SEND: usize = 512 * 1024;
 
-/// Takes bash where there is one.
-const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l";
+/// What a job of a run sees is in the view that the engine has made for it, with its workspace below this directory.
+pub(super) const WORKSPACES: &str = "/workspace";
+
+/// The view of a job.
+pub(super) fn view_of(job: &str) -> String {
+    format!("job-{job}")
+}
 
 pub(super) async fn exec(host: &Host, args: &ExecArgs) -> Result<Exit, Failure> {
     if args.list {
@@ -123,7 +113,8 @@ pub(super) async fn exec(host: &Host, args: &ExecArgs) -> Result<Exit, Failure> 
         argv: args.command.clone(),
         env,
         inherit_env: true,
-        cwd: args.workdir.clone(),
+        cwd: args.workdir.clone().or_else(|| args.job.as_ref().map(|_| WORKSPACES.to_owned())),
+        view: args.job.as_deref().map(view_of),
         user: args.user.clone(),
         terminal: args.tty.then(terminal::size),
         stdin: args.interactive,
@@ -163,22 +154,6 @@ async fn take_up(host: &Host, args: &ExecArgs, wanted: &str) -> Result<Exit, Fai
     drive(exec, Streams { stdin, terminal, is_transport: false, show, seen: Some(seen) }).await
 }
 
-pub(super) async fn shell(host: &Host, args: &ShellArgs) -> Result<Exit, Failure> {
-    let has_terminal = !args.json && rustix::termios::isatty(io::stdin());
-    let mut env = Vec::new();
-    pass_term(&mut env);
-    let request = ExecRequest {
-        argv: ["sh", "-c", SHELL].map(str::to_owned).to_vec(),
-        env,
-        inherit_env: true,
-        user: args.user.clone(),
-        terminal: has_terminal.then(terminal::size),
-        stdin: true,
-        ..ExecRequest::default()
-    };
-    attach(host, &client(host, &args.vm)?, &request, Show::asked(args.json)).await
-}
-
 /// `NAME=VALUE`, or `NAME` with our own value; nothing when we have none.
 fn variable(text: &str) -> Option<(String, String)> {
     match text.split_once('=') {
@@ -187,14 +162,19 @@ fn variable(text: &str) -> Option<(String, String)> {
     }
 }
 
-fn pass_term(env: &mut Vec<(String, String)>) {
+pub(super) fn pass_term(env: &mut Vec<(String, String)>) {
     if !env.iter().any(|(name, _)| name == "TERM") {
         env.extend(variable("TERM"));
     }
 }
 
 /// Runs the request with our standard streams, terminal and signals.
-async fn attach(host: &Host, client: &VmClient, request: &ExecRequest, show: Show) -> Result<Exit, Failure> {
+pub(super) async fn attach(
+    host: &Host,
+    client: &VmClient,
+    request: &ExecRequest,
+    show: Show,
+) -> Result<Exit, Failure> {
     let exec = client.exec(request).await?;
     let seen = Some(Seen::of(host, client.id(), exec.id()));
     let (stdin, terminal) = (request.stdin, request.terminal.is_some());
@@ -226,7 +206,7 @@ pub(super) enum Show {
 }
 
 impl Show {
-    fn asked(as_json: bool) -> Show {
+    pub(super) fn asked(as_json: bool) -> Show {
         if as_json { Show::Lines } else { Show::Bytes }
     }
 }

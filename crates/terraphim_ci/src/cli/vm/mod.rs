@@ -12,6 +12,7 @@ mod manage;
 mod past;
 mod power;
 mod remove;
+mod shell;
 mod show;
 mod spec;
 mod ssh;
@@ -64,7 +65,7 @@ enum VmCommand {
     /// Run a command in a VM; ends with its exit code.
     Exec(exec::ExecArgs),
     /// Open a shell in a VM.
-    Shell(exec::ShellArgs),
+    Shell(shell::ShellArgs),
     /// Copy files into or out of a VM.
     Cp(copy::CpArgs),
     /// Enter a VM by SSH, with keys of its own.
@@ -115,7 +116,7 @@ async fn dispatch(command: &VmCommand, host: &Host) -> Result<Exit, Failure> {
         VmCommand::Rm(args) => remove::rm(host, args).await,
         VmCommand::Status(args) => show::status(host, args).await,
         VmCommand::Exec(args) => exec::exec(host, args).await,
-        VmCommand::Shell(args) => exec::shell(host, args).await,
+        VmCommand::Shell(args) => shell::shell(host, args).await,
         VmCommand::Cp(args) => copy::cp(host, args).await,
         VmCommand::Ssh(args) => ssh::transport(host, args).await,
         VmCommand::Logs(args) => logs::follow(host, args).await,
