@@ -71,6 +71,26 @@ fn bad_secrets_are_refused_and_nothing_is_kept() {
 }
 
 #[test]
+fn files_of_values_may_be_standard_input_which_one_option_reads() {
+    let world = World::with_workflow(GOOD);
+    for option in ["--secret-file", "--env-file", "--var-file"] {
+        with_input(&world, &["run", "-n", option, "-"], b"A=1\n").prints(&["job a"]);
+        with_input(&world, &["run", "-n", option, "-"], b"A=1\nB\n")
+            .fails(2, &["standard input:2: write NAME=VALUE"]);
+        for (other, file) in [("--secret-file", "-"), ("--var-file", "/dev/stdin"), ("--eventpath", "-")] {
+            with_input(&world, &["run", "-n", option, "-", other, file], b"A=1\n")
+                .fails(2, &["both want standard input", option, other, "give one of them a file"]);
+        }
+    }
+    with_input(&world, &["secret", "set", "-f", "-"], b"A=1\nB=2\n").prints(&[]);
+    world.run(&["secret", "ls"]).prints(&["A ", "B "]);
+    // One payload for all workflows, though a pipe can be read once.
+    world.write(".github/workflows/other.yml", GOOD);
+    with_input(&world, &["run", "-n", "--eventpath", "-"], b"{\"ref\": \"refs/heads/x\"}")
+        .prints(&["ci.yml) for push", "other.yml) for push"]);
+}
+
+#[test]
 fn a_key_that_others_may_read_is_refused_with_its_remedy() {
     use std::os::unix::fs::PermissionsExt as _;
     let world = World::with_workflow(GOOD);

@@ -25,7 +25,7 @@ pub(super) use execute::{Job, TakenOver, execute};
 pub(super) use request::{outside_git, repository_of};
 pub(super) use secrets::{SecretArgs, Secrets, ask, keep_out_of_core_files};
 pub(super) use select::{Selection, find};
-pub(super) use variables::read_file as read_values;
+pub(super) use variables::{one_reader, read_file as read_values};
 
 use super::{Global, small_runtime, vm::SpecArgs};
 use crate::{exit::Exit, failure::Failure};
@@ -107,12 +107,17 @@ impl From<Isolation> for engine::Isolation {
 
 pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     let path = args.path.as_deref().or(args.workflows.as_deref());
+    variables::one_reader(
+        args.event.file().into_iter().chain(args.variables.files()).chain(args.secrets.files()),
+    )?;
     let selection = select::select(path)?;
     let chosen = select::read(&selection, &args.event, &args.job)?;
     if args.list {
         return preview::list(&chosen);
     }
-    let mut prepared = request::prepare(args, &selection, chosen)?;
+    let of_files = args.secrets.of_files()?;
+    let names = args.secrets.names(&of_files);
+    let mut prepared = request::prepare(args, &selection, chosen, &names)?;
     let runtime = small_runtime()?;
     if args.dryrun {
         let paths = global.paths()?;
@@ -122,7 +127,7 @@ pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
         }
         return preview::plan(&prepared, global);
     }
-    let secrets = args.secrets.read()?;
+    let secrets = args.secrets.read(of_files)?;
     let jobs = prepared
         .into_iter()
         .map(|request| Job { request, rerun_of: None, taken_over: TakenOver::default() })
