@@ -154,4 +154,14 @@ fn a_call_is_shown_with_its_jobs_and_a_missing_one_with_its_place() {
     said.prints(&["job outer calls ./.github/workflows/called.yml", "job inner"]);
     world.write(path, &calls.replace("{n: 1}", "{n: many}"));
     world.run(&["run", "-n", path]).fails(2, &["Unexpected value 'many'", "ci.yml:5:15"]);
+    // Of several calls only the one is named whose file is not there.
+    world.write(path, &format!("{calls}  other:\n    uses: ./.github/workflows/gone.yml\n"));
+    let said = world.run(&["run", "-n", path]);
+    said.fails(
+        2,
+        &["`uses: ./.github/workflows/gone.yml`: there is no such file in the repository", "ci.yml:7:11"],
+    );
+    for absent in ["called.yml", "is not executed"] {
+        assert!(!said.stderr.contains(absent), "{said:#?}");
+    }
 }
