@@ -51,7 +51,6 @@ fn bad_secrets_are_refused_and_nothing_is_kept() {
         (&["set", "GITHUB_TOKEN"], b"x", &["GITHUB_"]),
         (&["set", "A"], b"\n", &["the value of A is empty"]),
         (&["set", "A"], b"\xff", &["no UTF-8"]),
-        (&["set", "A", "value-on-the-command-line"], b"", &["unexpected argument"]),
         (&["set"], b"x", &["required"]),
         (&["set", "A", "--repo", "nothing"], b"x", &["\"nothing\" is no repository (owner/name)"]),
         (&["set", "A", "--env", "a;b"], b"x", &["name of an environment"]),
@@ -67,6 +66,25 @@ fn bad_secrets_are_refused_and_nothing_is_kept() {
     with_input(&world, &["secret", "set", "A"], &long).fails(2, &["49153 bytes"]);
     world.write(".secrets", "GOOD=1\n2BAD=2\n");
     world.run(&["secret", "set", "-f", ".secrets"]).fails(2, &["2BAD"]);
+    assert!(!world.data().join("settings").exists());
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
+    let world = World::with_workflow(GOOD);
+    let words =
+        ["cannot be an argument", "other users", "`tci secret set TOKEN` asks for it", "TOKEN < FILE"];
+    for args in [
+        &["TOKEN", "hunter2"][..],
+        &["TOKEN=hunter2"],
+        &["TOKEN", "-b", "hunter2"],
+        &["TOKEN", "two", "hunter2"],
+    ] {
+        let said = with_input(&world, &[&["secret", "set"], args].concat(), b"other");
+        said.fails(2, &words);
+        assert!(!said.stderr.contains("hunter2"), "{said:#?}");
+    }
+    world.run(&["secret", "set", "--help"]).prints(&["[NAME]\n"]);
     assert!(!world.data().join("settings").exists());
 }
 
