@@ -117,7 +117,11 @@ fn a_key_that_others_may_read_is_refused_with_its_remedy() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     with_input(&world, &["secret", "set", "B"], b"value").fails(2, &["chmod 600", "640"]);
     world.run(&["run"]).fails(2, &["chmod 600"]);
+    world.run(&["secret", "ls"]).fails(2, &["chmod 600", "640"]);
+    world.run(&["var", "ls"]).prints(&["NAME"]);
     world.run(&["runs", "ls", "--json"]).prints(&["[]"]);
+    std::fs::remove_file(&key).unwrap();
+    world.run(&["secret", "ls"]).prints(&["A "]);
 }
 
 #[test]
