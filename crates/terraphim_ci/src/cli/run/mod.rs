@@ -32,7 +32,7 @@ use crate::{exit::Exit, failure::Failure};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tci run                             run the workflows of this repository for `push`
+  tci run                             run the workflows that a push starts, others for the first of their events
   tci run ci.yml -j build             one job of one workflow, and what it needs
   tci run -e workflow_dispatch --input level=debug -s TOKEN
   tci run -l                          list the jobs
@@ -64,7 +64,11 @@ pub(crate) struct RunArgs {
     /// List the jobs and run nothing.
     #[arg(long, short, help_heading = "Instead of a run")]
     list: bool,
-    /// Check everything, show what would run, and run nothing.
+    /// Check the files and the arguments, show what would run, and run nothing.
+    ///
+    /// Checked are the workflow files and those that they call (of other repositories they are fetched), the event, inputs,
+    /// the names of jobs and legs, and the sizes of VMs. What only a run finds out is not: values of expressions, labels of
+    /// `runs-on`, actions of other repositories (`tci actions`), and whether the image can be had.
     #[arg(long, short = 'n', help_heading = "Instead of a run")]
     dryrun: bool,
     /// A VM type of the configuration, for jobs whose labels name none.
@@ -107,6 +111,13 @@ impl From<Isolation> for engine::Isolation {
 
 pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     let path = args.path.as_deref().or(args.workflows.as_deref());
+    if args.json.is_some() && (args.list || args.dryrun) {
+        let option = if args.list { "--list" } else { "--dryrun" };
+        return Err(Failure::usage(format!(
+            "`--json` writes the result of a run, and `{option}` runs nothing"
+        ))
+        .hint("`tci plan --json` has workflows, jobs and why they start as JSON"));
+    }
     variables::one_reader(
         args.event.file().into_iter().chain(args.variables.files()).chain(args.secrets.files()),
     )?;
