@@ -9,13 +9,15 @@ use std::{
     path::Path,
 };
 
-use crate::failure::Failure;
+use crate::{exit::Exit, failure::Failure};
 
 /// The most bytes of what people write by hand: definitions and configurations.
 pub(crate) const MOST: u64 = 1 << 20;
 /// The most bytes of what programs write, and of what has a limit of its own further on. GitHub cuts payloads at 25 MB
 /// (docs "Webhook events and payloads").
 pub(crate) const MOST_DATA: u64 = 32 << 20;
+/// The name of standard input among files.
+const STANDARD_INPUT: &str = "-";
 
 /// Reads a file of at most so many bytes.
 ///
@@ -39,6 +41,24 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
 /// As [`read_text`].
 pub(crate) fn text(from: impl Read, most: u64) -> io::Result<String> {
     String::from_utf8(all(from, most)?).map_err(|_| no_text())
+}
+
+/// The text of a file that an option names, of at most so many bytes; `-` is standard input.
+///
+/// # Errors
+/// As [`read_text`], as a wrong use.
+pub(crate) fn named(path: &Path, most: u64) -> Result<String, Failure> {
+    let read = if path.as_os_str() == STANDARD_INPUT {
+        text(io::stdin().lock(), most)
+    } else {
+        read_text(path, most)
+    };
+    read.map_err(|error| Failure::io("read", shown(path), error).ending(Exit::Usage))
+}
+
+/// What messages call such a file.
+pub(crate) fn shown(path: &Path) -> &Path {
+    if path.as_os_str() == STANDARD_INPUT { Path::new("standard input") } else { path }
 }
 
 /// The text of a file that people write; messages name it as `shown`.

@@ -152,7 +152,8 @@ impl Calls<'_> {
     fn call(&mut self, job: &Job, call: &mut Call, name: &str, depth: usize) -> Option<()> {
         let options = self.converter.options;
         let text = match self.text(name, depth) {
-            Ok(text) => text,
+            Ok(Some(text)) => text,
+            Ok(None) => return Some(()),
             Err((message, hint)) => {
                 let hint = Some(hint.to_owned());
                 self.converter.limits.error_with(call.file, call.uses.span, message, hint);
@@ -175,8 +176,8 @@ impl Calls<'_> {
         called_name(caller.map(|name| &**name), &call.uses)
     }
 
-    /// The text of the called workflow; else what is wrong, and what to do about it.
-    fn text(&mut self, name: &str, depth: usize) -> Result<Arc<str>, (String, &'static str)> {
+    /// The text of the called workflow, if it is there or has to be; else what is wrong, and what to do about it.
+    fn text(&mut self, name: &str, depth: usize) -> Result<Option<Arc<str>>, (String, &'static str)> {
         let options = self.converter.options;
         if self.open.iter().any(|open| open == name) {
             // docs.github.com, "Reusing workflow configurations": "Loops in the workflow tree are not permitted."
@@ -194,10 +195,12 @@ impl Calls<'_> {
             let message = format!("The maximum file count of {} has been exceeded", options.max_files);
             return Err((message, "Call fewer workflows, or put some of their jobs together"));
         }
-        self.loader.texts.get(name).cloned().ok_or_else(|| {
+        let text = self.loader.texts.get(name).cloned();
+        if text.is_none() && !options.skip_missing_calls {
             let message = format!("Cannot find the called workflow '{name}'");
-            (message, "Is the path right, and is the file in the repository?")
-        })
+            return Err((message, "Is the path right, and is the file in the repository?"));
+        }
+        Ok(text)
     }
 
     /// Says for an error in a called file which call led there.
@@ -231,6 +234,27 @@ mod tests {
         ] {
             assert_eq!(called_name(caller, uses), want);
         }
+    }
+
+    #[test]
+    fn a_missing_call_is_an_error_or_stays_unread_alone() {
+        let mut loader = Loader::default();
+        let job = "on: workflow_call\njobs: {inner: {runs-on: x, steps: [{run: x}]}}";
+        loader.add("./.github/workflows/there.yml", job);
+        let text = "on: push\njobs: {gone: {uses: ./.github/workflows/gone.yml}, there: {uses: ./.github/workflows/there.yml}}";
+        let errors = Workflow::load(text, "w.yml", &loader, &Options::default()).unwrap_err();
+        assert_eq!(errors[0].message, "Cannot find the called workflow './.github/workflows/gone.yml'");
+        let options = Options { skip_missing_calls: true, ..Options::default() };
+        let workflow = Workflow::load(text, "w.yml", &loader, &options).expect("a workflow");
+        let is_read =
+            |job: &str| workflow.jobs[job].call.as_ref().is_some_and(|call| call.workflow.is_some());
+        assert!(is_read("there") && !is_read("gone"));
+        // What is wrong with one that is there is said all the same.
+        loader.add(
+            "./.github/workflows/there.yml",
+            "on: workflow_call\njobs: {inner: {runs-on: x, stepz: []}}",
+        );
+        assert!(Workflow::load(text, "w.yml", &loader, &options).is_err());
     }
 
     #[test]

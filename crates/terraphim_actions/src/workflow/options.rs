@@ -22,6 +22,8 @@ pub struct Options {
     pub max_bytes: usize,
     /// Are called workflows left unread?
     pub skip_calls: bool,
+    /// Are called workflows left unread that the [`Loader`](super::Loader) has not? They are errors otherwise.
+    pub skip_missing_calls: bool,
     /// What the token may do if the workflow does not say.
     pub default_permissions: Permissions,
     /// Is `snapshot` allowed?
@@ -38,6 +40,7 @@ impl Default for Options {
             max_call_depth: 10,
             max_bytes: 10 * 1024 * 1024,
             skip_calls: false,
+            skip_missing_calls: false,
             default_permissions: Permissions::all(Level::Write),
             allow_snapshot: true,
         }

@@ -53,7 +53,8 @@ async fn rerun(args: &RerunArgs, global: &Global) -> Result<Exit, Failure> {
     request.keep = args.keep;
     let taken_over = if args.failed { take_over(&store, args.run).await? } else { TakenOver::default() };
     store.close().await;
-    let secrets = args.secrets.read()?;
+    run::one_reader(args.secrets.files())?;
+    let secrets = args.secrets.read(args.secrets.of_files()?)?;
     check_secrets(&request, &secrets)?;
     if !request.root.is_dir() {
         return Err(Failure::usage(format!("the working tree {} is gone", request.root.display())));

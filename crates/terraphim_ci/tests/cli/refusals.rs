@@ -37,6 +37,36 @@ fn jobs_are_listed_and_a_dry_run_says_what_would_happen() {
 }
 
 #[test]
+fn what_runs_nothing_has_no_result_to_write() {
+    let world = World::with_workflow(GOOD);
+    for (option, name) in [("-l", "`--list`"), ("-n", "`--dryrun`")] {
+        world
+            .run(&["run", option, "--json", "out.json"])
+            .fails(2, &[name, "`tci plan --json` has workflows"]);
+    }
+    assert!(!world.repo().join("out.json").exists());
+}
+
+#[test]
+fn a_workflow_without_push_runs_for_the_first_of_its_events() {
+    let world = World::with_workflow(GOOD);
+    let of = |on: &str| GOOD.replace("[push, workflow_dispatch]", on);
+    world.write(
+        ".github/workflows/nightly.yml",
+        &of("{schedule: [{cron: '1 1 * * *'}], workflow_dispatch: }"),
+    );
+    world.write(".github/workflows/review.yml", &of("pull_request"));
+    world.run(&["run", "-n"]).prints(&[
+        "(.github/workflows/ci.yml) for push",
+        "(.github/workflows/nightly.yml) for schedule",
+        "(.github/workflows/review.yml) for pull_request",
+    ]);
+    let said = world.run(&["run", "-n", "-e", "push"]);
+    said.prints(&["ci.yml) for push"]);
+    assert!(!said.stdout.contains("review.yml"), "{said:#?}");
+}
+
+#[test]
 fn names_that_need_a_run_are_shown_as_they_are_written() {
     let world = World::with_workflow(
         "on: push

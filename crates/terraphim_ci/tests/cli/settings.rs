@@ -51,7 +51,6 @@ fn bad_secrets_are_refused_and_nothing_is_kept() {
         (&["set", "GITHUB_TOKEN"], b"x", &["GITHUB_"]),
         (&["set", "A"], b"\n", &["the value of A is empty"]),
         (&["set", "A"], b"\xff", &["no UTF-8"]),
-        (&["set", "A", "value-on-the-command-line"], b"", &["unexpected argument"]),
         (&["set"], b"x", &["required"]),
         (&["set", "A", "--repo", "nothing"], b"x", &["\"nothing\" is no repository (owner/name)"]),
         (&["set", "A", "--env", "a;b"], b"x", &["name of an environment"]),
@@ -71,6 +70,45 @@ fn bad_secrets_are_refused_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
+    let world = World::with_workflow(GOOD);
+    let words =
+        ["cannot be an argument", "other users", "`tci secret set TOKEN` asks for it", "TOKEN < FILE"];
+    for args in [
+        &["TOKEN", "hunter2"][..],
+        &["TOKEN=hunter2"],
+        &["TOKEN", "-b", "hunter2"],
+        &["TOKEN", "two", "hunter2"],
+    ] {
+        let said = with_input(&world, &[&["secret", "set"], args].concat(), b"other");
+        said.fails(2, &words);
+        assert!(!said.stderr.contains("hunter2"), "{said:#?}");
+    }
+    world.run(&["secret", "set", "--help"]).prints(&["[NAME]\n"]);
+    assert!(!world.data().join("settings").exists());
+}
+
+#[test]
+fn files_of_values_may_be_standard_input_which_one_option_reads() {
+    let world = World::with_workflow(GOOD);
+    for option in ["--secret-file", "--env-file", "--var-file"] {
+        with_input(&world, &["run", "-n", option, "-"], b"A=1\n").prints(&["job a"]);
+        with_input(&world, &["run", "-n", option, "-"], b"A=1\nB\n")
+            .fails(2, &["standard input:2: write NAME=VALUE"]);
+        for (other, file) in [("--secret-file", "-"), ("--var-file", "/dev/stdin"), ("--eventpath", "-")] {
+            with_input(&world, &["run", "-n", option, "-", other, file], b"A=1\n")
+                .fails(2, &["both want standard input", option, other, "give one of them a file"]);
+        }
+    }
+    with_input(&world, &["secret", "set", "-f", "-"], b"A=1\nB=2\n").prints(&[]);
+    world.run(&["secret", "ls"]).prints(&["A ", "B "]);
+    // One payload for all workflows, though a pipe can be read once.
+    world.write(".github/workflows/other.yml", GOOD);
+    with_input(&world, &["run", "-n", "--eventpath", "-"], b"{\"ref\": \"refs/heads/x\"}")
+        .prints(&["ci.yml) for push", "other.yml) for push"]);
+}
+
+#[test]
 fn a_key_that_others_may_read_is_refused_with_its_remedy() {
     use std::os::unix::fs::PermissionsExt as _;
     let world = World::with_workflow(GOOD);
@@ -79,7 +117,11 @@ fn a_key_that_others_may_read_is_refused_with_its_remedy() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     with_input(&world, &["secret", "set", "B"], b"value").fails(2, &["chmod 600", "640"]);
     world.run(&["run"]).fails(2, &["chmod 600"]);
+    world.run(&["secret", "ls"]).fails(2, &["chmod 600", "640"]);
+    world.run(&["var", "ls"]).prints(&["NAME"]);
     world.run(&["runs", "ls", "--json"]).prints(&["[]"]);
+    std::fs::remove_file(&key).unwrap();
+    world.run(&["secret", "ls"]).prints(&["A "]);
 }
 
 #[test]
@@ -134,4 +176,14 @@ fn a_call_is_shown_with_its_jobs_and_a_missing_one_with_its_place() {
     said.prints(&["job outer calls ./.github/workflows/called.yml", "job inner"]);
     world.write(path, &calls.replace("{n: 1}", "{n: many}"));
     world.run(&["run", "-n", path]).fails(2, &["Unexpected value 'many'", "ci.yml:5:15"]);
+    // Of several calls only the one is named whose file is not there.
+    world.write(path, &format!("{calls}  other:\n    uses: ./.github/workflows/gone.yml\n"));
+    let said = world.run(&["run", "-n", path]);
+    said.fails(
+        2,
+        &["`uses: ./.github/workflows/gone.yml`: there is no such file in the repository", "ci.yml:7:11"],
+    );
+    for absent in ["called.yml", "is not executed"] {
+        assert!(!said.stderr.contains(absent), "{said:#?}");
+    }
 }

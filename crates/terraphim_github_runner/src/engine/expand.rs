@@ -15,7 +15,7 @@ use super::clock::Timing;
 use super::contexts::RunContexts;
 use super::event::{Conclusion, JobKey};
 use super::functions::JobFunctions;
-use super::inputs::{EnvironmentSettings, VmTypes};
+use super::inputs::{EnvironmentSettings, Unanswered, VmTypes};
 use super::plan::PlannedJob;
 
 /// A job whose matrix values, name and limits are known.
@@ -46,8 +46,8 @@ pub(super) struct Expanded {
 pub(super) enum ExpandError {
     #[error(transparent)]
     Template(#[from] TemplateError),
-    #[error("no VM type answers to the label {label:?} of `runs-on`")]
-    Label { label: String, span: Span, file: usize },
+    #[error("no VM type answers to {what} of `runs-on`")]
+    RunsOn { what: Unanswered, span: Span, file: usize },
 }
 
 /// How a need ended and what it gave.
@@ -181,23 +181,29 @@ fn minutes(
     Ok(number.and_then(|number| timing.minutes(number)))
 }
 
-/// `runs-on` is a label, a list of labels, or a mapping with `labels`.
+/// `runs-on` is a label, a list of labels, or a mapping with `labels` and `group`.
 fn vm_type(runs_on: Option<&Template>, scope: &Scope<'_>, types: &VmTypes) -> Result<String, ExpandError> {
     let Some(runs_on) = runs_on else { return Ok(types.default.clone()) };
     let value = runs_on.evaluate(scope)?;
-    let list = match &value {
-        Value::Obj(object) => object.get("labels").cloned().unwrap_or_default(),
-        other => other.clone(),
+    let (list, group) = match &value {
+        Value::Obj(object) => (
+            object.get("labels").cloned().unwrap_or_default(),
+            object.get("group").map(|group| group.to_text().into_owned()).filter(|group| !group.is_empty()),
+        ),
+        other => (other.clone(), None),
     };
     let labels: Vec<String> = match &list {
         Value::Arr(items) => items.iter().map(|item| item.to_text().into_owned()).collect(),
         Value::Null => Vec::new(),
         other => vec![other.to_text().into_owned()],
     };
-    types.resolve(&labels).map_err(|label| ExpandError::Label {
-        label,
-        span: runs_on.span,
-        file: runs_on.file,
+    types.resolve(&labels, group.as_deref(), std::env::consts::ARCH).map_err(|what| {
+        let written = match &what {
+            Unanswered::Group(_) => runs_on.get("group"),
+            Unanswered::Label(_) => None,
+        };
+        let at = written.unwrap_or(runs_on);
+        ExpandError::RunsOn { what, span: at.span, file: at.file }
     })
 }
 

@@ -225,26 +225,85 @@ impl Default for VmTypes {
 }
 
 impl VmTypes {
-    /// The type for a list of labels. The first label that no type has is the error.
-    pub(super) fn resolve(&self, labels: &[String]) -> Result<String, String> {
+    /// The type for a list of labels and a group: that of the first label that has one, else that of the group. The first
+    /// of them that no type answers to is the error. `arch` is the host's, which its VMs have too.
+    pub(super) fn resolve(
+        &self,
+        labels: &[String],
+        group: Option<&str>,
+        arch: &str,
+    ) -> Result<String, Unanswered> {
         let mut found = None;
         for label in labels {
             let lower = label.to_lowercase();
             match self.labels.get(&lower) {
                 Some(vm_type) => found = found.or(Some(vm_type.clone())),
-                None if is_general(&lower) => {}
-                None => return Err(label.clone()),
+                None if is_general(&lower, arch) => {}
+                None => return Err(Unanswered::Label(label.clone())),
             }
+        }
+        if let Some(group) = group {
+            // At GitHub a job waits for a runner of its group whatever its labels are: no group is a general one.
+            let of_group = self.labels.get(&group.to_lowercase());
+            let of_group = of_group.ok_or_else(|| Unanswered::Group(group.to_owned()))?;
+            found = found.or(Some(of_group.clone()));
         }
         Ok(found.unwrap_or_else(|| self.default.clone()))
     }
 }
 
-/// Labels that any Linux VM answers to.
-fn is_general(label: &str) -> bool {
+/// What a job wants to run on and no VM type answers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// A label, as it is written.
+    Label(String),
+    /// A group, as it is written.
+    Group(String),
+}
+
+impl Unanswered {
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Unanswered::Label(label) if is_for_arm(&label.to_lowercase()) => {
+                "VMs have the processor of this host, which is another one; if that will do, map it to a VM type in the \
+                 configuration (`[runs-on]`), or use ubuntu-latest"
+            }
+            Unanswered::Label(_) => {
+                "map it to a VM type in the configuration, or use ubuntu-latest, self-hosted or linux"
+            }
+            Unanswered::Group(_) => {
+                "map it to a VM type in the configuration, as a label (`[runs-on]`), or use labels only"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unanswered::Label(name) => write!(f, "the label {name:?}"),
+            Unanswered::Group(name) => write!(f, "the group {name:?}"),
+        }
+    }
+}
+
+/// Labels that any Linux VM answers to on a host with this processor.
+fn is_general(label: &str, arch: &str) -> bool {
+    let is_arm = arch == "aarch64";
     let families = ["ubuntu-", "debian-"];
-    matches!(label, "self-hosted" | "linux" | "x64" | "ubuntu" | "debian")
-        || families.iter().any(|family| label.starts_with(family))
+    match label {
+        "self-hosted" | "linux" | "ubuntu" | "debian" => true,
+        "x64" => !is_arm,
+        "arm64" => is_arm,
+        _ => families.iter().any(|family| label.starts_with(family)) && (is_arm || !is_for_arm(label)),
+    }
+}
+
+/// GitHub: docs, "GitHub-hosted runners reference": `ubuntu-24.04-arm`. Larger runners are called as their owners like:
+/// `ubuntu-24.04-arm64-8core`.
+fn is_for_arm(label: &str) -> bool {
+    label.split(['-', '_']).any(|part| matches!(part, "arm" | "arm64" | "aarch64"))
 }
 
 #[cfg(test)]
@@ -263,10 +322,49 @@ mod tests {
             (vec!["big", "gpu"], Err("gpu")),
             (vec![], Ok("default")),
         ] {
-            let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
-            let got = types.resolve(&labels);
-            assert_eq!(got.as_deref().map_err(String::as_str), want, "{labels:?}");
+            let want = want.map(str::to_owned).map_err(|label| Unanswered::Label(label.to_owned()));
+            assert_eq!(types.resolve(&owned(&labels), None, "x86_64"), want, "{labels:?}");
         }
+    }
+
+    #[test]
+    fn a_group_is_mapped_as_a_label_or_refused() {
+        let mut types = VmTypes::default();
+        types.labels.insert("big".into(), "sixteen-cores".into());
+        types.labels.insert("gpu".into(), "graphics".into());
+        for (labels, group, want) in [
+            (&["ubuntu-latest"][..], "big", Ok("sixteen-cores")),
+            (&[], "Big", Ok("sixteen-cores")),
+            (&["linux", "gpu"], "big", Ok("graphics")),
+            (&["gpu"], "other", Err("the group \"other\"")),
+            // What any VM answers to is a label and no group.
+            (&[], "ubuntu-latest", Err("the group \"ubuntu-latest\"")),
+            (&["fpga"], "other", Err("the label \"fpga\"")),
+        ] {
+            let got = types.resolve(&owned(labels), Some(group), "x86_64").map_err(|it| it.to_string());
+            assert_eq!(got.as_deref().map_err(String::as_str), want, "{labels:?} {group}");
+        }
+    }
+
+    #[test]
+    fn labels_for_another_processor_are_refused_unless_they_are_mapped() {
+        let mut types = VmTypes::default();
+        let answers =
+            |types: &VmTypes, label: &str, arch| types.resolve(&owned(&[label]), None, arch).is_ok();
+        for label in ["ubuntu-24.04-arm", "Ubuntu-22.04-ARM64", "ubuntu-24.04-arm64-8core", "ARM64"] {
+            assert!(!answers(&types, label, "x86_64") && answers(&types, label, "aarch64"), "{label}");
+        }
+        assert!(answers(&types, "X64", "x86_64") && !answers(&types, "x64", "aarch64"));
+        assert!(answers(&types, "ubuntu-24.04", "aarch64") && answers(&types, "ubuntu-armour", "x86_64"));
+        let remedy = |label: &str| Unanswered::Label(label.to_owned()).remedy();
+        assert!(remedy("ubuntu-24.04-arm").starts_with("VMs have the processor of this host"));
+        assert!(remedy("gpu").starts_with("map it to a VM type"));
+        types.labels.insert("ubuntu-24.04-arm".into(), "default".into());
+        assert!(answers(&types, "ubuntu-24.04-arm", "x86_64"));
+    }
+
+    fn owned(labels: &[&str]) -> Vec<String> {
+        labels.iter().map(|label| (*label).to_owned()).collect()
     }
 
     #[test]

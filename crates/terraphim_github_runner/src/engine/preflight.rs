@@ -82,10 +82,8 @@ fn diagnostic(plan: &Plan, error: &ExpandError) -> Diagnostic {
     let file = |index: usize| plan.files.get(index).cloned().unwrap_or_else(|| Arc::from(""));
     match error {
         ExpandError::Template(error) => Diagnostic::error(&file(error.file), error.span, &*error.message),
-        ExpandError::Label { span, file: index, .. } => {
-            Diagnostic::error(&file(*index), *span, error.to_string()).with_hint(
-                "map it to a VM type in the configuration, or use ubuntu-latest, self-hosted or linux",
-            )
+        ExpandError::RunsOn { what, span, file: index } => {
+            Diagnostic::error(&file(*index), *span, error.to_string()).with_hint(what.remedy())
         }
     }
 }

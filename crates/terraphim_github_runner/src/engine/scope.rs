@@ -303,7 +303,7 @@ impl<'a> Scope<'a> {
     async fn invalid(&mut self, job: usize, error: &ExpandError) {
         let text = match error {
             ExpandError::Template(error) => self.shared.plan.describe(error),
-            ExpandError::Label { .. } => error.to_string(),
+            ExpandError::RunsOn { .. } => error.to_string(),
         };
         self.jobs[job].is_fresh = true;
         let report = self.whole(job, Conclusion::Failure);

@@ -30,8 +30,11 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, file: usize, span: Span, key: &str, hint: &str) {
+        self.say(file, span, format!("`{key}` is not executed by this version"), hint);
+    }
+
+    fn say(&mut self, file: usize, span: Span, text: String, hint: &str) {
         let file = self.files.get(file).or(self.files.first()).cloned().unwrap_or_else(|| Arc::from(""));
-        let text = format!("`{key}` is not executed by this version");
         self.diagnostics.push(Diagnostic::error(&file, span, text).with_hint(hint));
     }
 
@@ -55,12 +58,15 @@ impl Found<'_> {
         if let Some(called) = &call.workflow {
             return called.jobs.values().for_each(|job| self.job(job));
         }
-        let hint = if call.uses.starts_with("./") {
-            "there is no such file in the repository"
+        let (why, hint) = if call.uses.starts_with("./") {
+            (
+                "there is no such file in the repository",
+                "the path is from its top; make the file, or correct the path",
+            )
         } else {
-            "it was not fetched"
+            ("it was not fetched", "workflows of other repositories have to be fetched before a run")
         };
-        self.add(call.file, call.uses.span, &format!("uses: {}", *call.uses), hint);
+        self.say(call.file, call.uses.span, format!("`uses: {}`: {why}", *call.uses), hint);
     }
 
     fn step(&mut self, step: &Step) {

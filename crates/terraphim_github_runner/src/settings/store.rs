@@ -121,8 +121,14 @@ impl SettingsStore {
     /// The secrets or variables of a scope, by name.
     ///
     /// # Errors
-    /// The file cannot be used.
+    /// The file cannot be used, or others may read the key of the secrets.
     pub fn list(&self, kind: Kind, scope: &SettingsScope) -> Result<Vec<Entry>, SettingsError> {
+        // As a run does. A key that is gone or damaged hides no names: they are what has to be set again.
+        if kind == Kind::Secret
+            && let Err(error @ SettingsError::OpenKey { .. }) = Cipher::open(&self.key())
+        {
+            return Err(error);
+        }
         let content = Content::read(&self.file())?;
         let Some(own) = content.scopes.get(&scope.key()) else { return Ok(Vec::new()) };
         let values = match kind {

@@ -1,12 +1,15 @@
 //! The event that a run is for: its payload, and what `github.ref` and `github.sha` are for it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::variables::Asked;
 use crate::{
-    exit::Exit,
     failure::Failure,
     input,
     workspace::{GitInfo, Repository},
@@ -19,9 +22,12 @@ pub(super) struct EventArgs {
     /// follow it as on GitHub; the files are always those of the working tree.
     #[arg(long, short, value_name = "NAME")]
     event: Option<String>,
-    /// Its payload, a JSON file. A pull request that it gives no number is number 1.
+    /// Its payload, a JSON file (`-` is standard input). A pull request that it gives no number is number 1.
     #[arg(long, visible_alias = "event-path", value_name = "FILE")]
     eventpath: Option<PathBuf>,
+    /// What is in that file, which is read once: a pipe has nothing for the second workflow.
+    #[arg(skip)]
+    given: OnceLock<Value>,
 }
 
 impl EventArgs {
@@ -29,21 +35,31 @@ impl EventArgs {
         self.event.as_deref()
     }
 
+    /// The file, for [`super::variables::one_reader`].
+    pub(super) fn file(&self) -> Option<Asked<'_>> {
+        self.eventpath.as_deref().map(|path| ("--eventpath", path))
+    }
+
     /// The payload: the given one, or what GitHub would send, as far as the repository tells.
     pub(super) fn payload(&self, event: &str, git: &GitInfo) -> Result<Value, Failure> {
-        payload(self.eventpath.as_deref(), event, git)
+        if let Some(given) = self.given.get() {
+            return Ok(given.clone());
+        }
+        let payload = payload(self.eventpath.as_deref(), event, git)?;
+        // What is made up is another one for each event.
+        Ok(if self.eventpath.is_some() { self.given.get_or_init(|| payload).clone() } else { payload })
     }
 }
 
 /// The payload in the file `path`; without one what GitHub would send, as far as the repository tells.
 pub(in crate::cli) fn payload(path: Option<&Path>, event: &str, git: &GitInfo) -> Result<Value, Failure> {
     let Some(path) = path else { return Ok(made_up(event, git)) };
-    let text = input::read_text(path, input::MOST_DATA)
-        .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
+    let text = input::named(path, input::MOST_DATA)?;
+    let shown = input::shown(path).display();
     match serde_json::from_str(&text) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(Failure::usage(format!("{} is no JSON object", path.display()))),
-        Err(error) => Err(Failure::usage(format!("{} is no JSON: {error}", path.display()))),
+        Ok(_) => Err(Failure::usage(format!("{shown} is no JSON object"))),
+        Err(error) => Err(Failure::usage(format!("{shown} is no JSON: {error}"))),
     }
 }
 

@@ -25,14 +25,14 @@ pub(super) use execute::{Job, TakenOver, execute};
 pub(super) use request::{outside_git, repository_of};
 pub(super) use secrets::{SecretArgs, Secrets, ask, keep_out_of_core_files};
 pub(super) use select::{Selection, find};
-pub(super) use variables::read_file as read_values;
+pub(super) use variables::{one_reader, read_file as read_values};
 
 use super::{Global, small_runtime, vm::SpecArgs};
 use crate::{exit::Exit, failure::Failure};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tci run                             run the workflows of this repository for `push`
+  tci run                             run the workflows that a push starts, others for the first of their events
   tci run ci.yml -j build             one job of one workflow, and what it needs
   tci run -e workflow_dispatch --input level=debug -s TOKEN
   tci run -l                          list the jobs
@@ -64,7 +64,11 @@ pub(crate) struct RunArgs {
     /// List the jobs and run nothing.
     #[arg(long, short, help_heading = "Instead of a run")]
     list: bool,
-    /// Check everything, show what would run, and run nothing.
+    /// Check the files and the arguments, show what would run, and run nothing.
+    ///
+    /// Checked are the workflow files and those that they call (of other repositories they are fetched), the event, inputs,
+    /// the names of jobs and legs, and the sizes of VMs. What only a run finds out is not: values of expressions, labels of
+    /// `runs-on`, actions of other repositories (`tci actions`), and whether the image can be had.
     #[arg(long, short = 'n', help_heading = "Instead of a run")]
     dryrun: bool,
     /// A VM type of the configuration, for jobs whose labels name none.
@@ -107,12 +111,24 @@ impl From<Isolation> for engine::Isolation {
 
 pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     let path = args.path.as_deref().or(args.workflows.as_deref());
+    if args.json.is_some() && (args.list || args.dryrun) {
+        let option = if args.list { "--list" } else { "--dryrun" };
+        return Err(Failure::usage(format!(
+            "`--json` writes the result of a run, and `{option}` runs nothing"
+        ))
+        .hint("`tci plan --json` has workflows, jobs and why they start as JSON"));
+    }
+    variables::one_reader(
+        args.event.file().into_iter().chain(args.variables.files()).chain(args.secrets.files()),
+    )?;
     let selection = select::select(path)?;
     let chosen = select::read(&selection, &args.event, &args.job)?;
     if args.list {
         return preview::list(&chosen);
     }
-    let mut prepared = request::prepare(args, &selection, chosen)?;
+    let of_files = args.secrets.of_files()?;
+    let names = args.secrets.names(&of_files);
+    let mut prepared = request::prepare(args, &selection, chosen, &names)?;
     let runtime = small_runtime()?;
     if args.dryrun {
         let paths = global.paths()?;
@@ -122,7 +138,7 @@ pub(crate) fn main(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
         }
         return preview::plan(&prepared, global);
     }
-    let secrets = args.secrets.read()?;
+    let secrets = args.secrets.read(of_files)?;
     let jobs = prepared
         .into_iter()
         .map(|request| Job { request, rerun_of: None, taken_over: TakenOver::default() })

@@ -100,11 +100,12 @@ impl Request {
     }
 }
 
-/// What the command line asks for, a request for each workflow.
+/// What the command line asks for, a request for each workflow. Of the secrets the names are recorded.
 pub(super) fn prepare(
     args: &RunArgs,
     selection: &Selection,
     chosen: Vec<Chosen>,
+    secret_names: &[String],
 ) -> Result<Vec<Request>, Failure> {
     let config = Config::load(Some(&selection.root)).map_err(|error| Failure::caused(Exit::Usage, error))?;
     let vm_type = args.vm_type.clone().unwrap_or_else(|| "default".to_owned());
@@ -113,7 +114,7 @@ pub(super) fn prepare(
     }
     let git = selection.git.as_ref().map_or_else(|| outside_git(selection), Repository::info);
     let (env, vars, given) = (args.variables.env()?, args.variables.vars()?, args.variables.inputs()?);
-    let (wanted, secret_names) = (matrix::parse(&args.matrix)?, args.secrets.names()?);
+    let wanted = matrix::parse(&args.matrix)?;
     matrix::check(&wanted, &chosen, &args.job)?;
     let actions = args.actions.absolute()?;
     let parallel = args.parallel.map_or_else(processors, usize::from);
@@ -142,7 +143,7 @@ pub(super) fn prepare(
                 env: env.clone(),
                 vars: vars.clone(),
                 inputs,
-                secret_names: secret_names.clone(),
+                secret_names: secret_names.to_vec(),
                 jobs: args.job.clone(),
                 matrix: wanted.clone(),
                 isolation: args.isolation,

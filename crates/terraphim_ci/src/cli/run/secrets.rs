@@ -14,7 +14,7 @@ use terraphim_github_runner::{
     settings::{RunSettings, SettingsStore},
 };
 
-use super::variables::read_file;
+use super::variables::{Asked, read_file};
 use crate::{
     cli::setting,
     failure::{Context as _, Failure},
@@ -27,7 +27,7 @@ pub(crate) struct SecretArgs {
     /// A secret; NAME alone takes it from our environment, or asks for it on a terminal. May be repeated.
     #[arg(long = "secret", short, value_name = "NAME[=VALUE]")]
     secrets: Vec<String>,
-    /// A file of NAME=VALUE lines with secrets.
+    /// A file of NAME=VALUE lines with secrets (`-` is standard input).
     #[arg(long, value_name = "FILE")]
     secret_file: Vec<PathBuf>,
 }
@@ -65,22 +65,29 @@ impl Secrets {
 }
 
 impl SecretArgs {
-    /// The names, without asking for anything.
-    pub(crate) fn names(&self) -> Result<Vec<String>, Failure> {
-        let mut names = Vec::new();
-        for file in &self.secret_file {
-            names.extend(read_file(file)?.into_keys());
-        }
-        names.extend(self.secrets.iter().map(|pair| pair.split('=').next().unwrap_or(pair).to_owned()));
-        Ok(names)
+    /// The files, for [`super::variables::one_reader`].
+    pub(crate) fn files(&self) -> impl Iterator<Item = Asked<'_>> {
+        self.secret_file.iter().map(|file| ("--secret-file", file.as_path()))
     }
 
-    /// The values; asks for those that are nowhere else.
-    pub(crate) fn read(&self) -> Result<Secrets, Failure> {
+    /// What the files have. Each is read once, because a pipe (`<(command)`, `/dev/stdin`) has nothing for a second time.
+    pub(crate) fn of_files(&self) -> Result<Secrets, Failure> {
         let mut all = IndexMap::new();
         for file in &self.secret_file {
             all.extend(read_file(file)?.into_iter().map(|(name, value)| (name, Secret::from(value))));
         }
+        Ok(Secrets(all))
+    }
+
+    /// The names, without asking for anything.
+    pub(crate) fn names(&self, of_files: &Secrets) -> Vec<String> {
+        let flags = self.secrets.iter().map(|pair| pair.split('=').next().unwrap_or(pair));
+        of_files.0.keys().map(String::as_str).chain(flags).map(str::to_owned).collect()
+    }
+
+    /// The values: those of the flags over those of the files. Asks for those that are nowhere else.
+    pub(crate) fn read(&self, of_files: Secrets) -> Result<Secrets, Failure> {
+        let mut all = of_files.0;
         for pair in &self.secrets {
             let (name, value) = match pair.split_once('=') {
                 Some((name, value)) => (name, value.to_owned()),
@@ -147,5 +154,27 @@ impl Drop for Silent {
     fn drop(&mut self) {
         // There is nobody left to tell when the terminal has gone away.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::fd::AsRawFd as _};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_read_once_for_names_and_values() {
+        let (from, mut to) = io::pipe().unwrap();
+        to.write_all(b"TOKEN=of-the-pipe\nBOTH=weak\n").unwrap();
+        drop(to);
+        let path = PathBuf::from(format!("/dev/fd/{}", from.as_raw_fd()));
+        let secrets = vec!["BOTH=strong".to_owned()];
+        let args = SecretArgs { secrets, secret_file: vec![path] };
+        let of_files = args.of_files().unwrap();
+        assert_eq!(args.names(&of_files), ["TOKEN", "BOTH", "BOTH"]);
+        let all = args.read(of_files).unwrap();
+        let values: Vec<&str> = all.0.values().map(Secret::expose).collect();
+        assert_eq!(values, ["of-the-pipe", "strong"]);
     }
 }

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use terraphim_actions::{
     diagnostic::Diagnostic,
-    workflow::{Loader, Options, Workflow, called_name},
+    workflow::{Loader, Options, Workflow},
 };
 use terraphim_github_runner::action::{ActionStore, CalledFile, WorkflowPlace, fetch_called};
 
@@ -67,28 +67,14 @@ impl Source {
         self.remote.iter().map(|(name, file)| (name.as_str(), file.commit.as_str()))
     }
 
-    /// Reads it. When a called file is missing, or not fetched yet, all calls stay unread, and the engine names them.
+    /// Reads it. A call whose file is missing, or not fetched yet, stays unread, and the engine names it.
     pub(crate) fn load(&self) -> Result<Workflow, Vec<Diagnostic>> {
         let mut loader = Loader::default();
         for (uses, text) in self.called_texts() {
             loader.add(uses, text);
         }
-        let read = Workflow::load(&self.text, &self.path, &loader, &Options::default());
-        if read.is_err() && !self.is_complete(&loader) {
-            return Workflow::parse(&self.text, &self.path);
-        }
-        read
-    }
-
-    /// Whether everything is there that is called, directly or not, as far as the files can be read.
-    fn is_complete(&self, loader: &Loader) -> bool {
-        let has_all = |caller: Option<&str>, name: &str, text: &str| {
-            Workflow::parse(text, name).map_or(true, |workflow| {
-                workflow.calls().iter().all(|uses| loader.contains(&called_name(caller, uses)))
-            })
-        };
-        has_all(None, &self.path, &self.text)
-            && self.called_texts().all(|(name, text)| has_all(Some(name), name, text))
+        let options = Options { skip_missing_calls: true, ..Options::default() };
+        Workflow::load(&self.text, &self.path, &loader, &options)
     }
 
     fn called_texts(&self) -> impl Iterator<Item = (&String, &String)> {

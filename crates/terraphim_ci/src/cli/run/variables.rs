@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indexmap::IndexMap;
 
-use crate::{exit::Exit, failure::Failure, input};
+use crate::{failure::Failure, input};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Variables and secrets")]
@@ -13,13 +13,13 @@ pub(super) struct VariableArgs {
     /// A variable of every step; NAME alone passes our own value on. May be repeated.
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// A file of NAME=VALUE lines for `--env`.
+    /// A file of NAME=VALUE lines for `--env` (`-` is standard input).
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// A value of the context `vars`; may be repeated.
     #[arg(long, value_name = "NAME[=VALUE]")]
     var: Vec<String>,
-    /// A file of NAME=VALUE lines for `--var`.
+    /// A file of NAME=VALUE lines for `--var` (`-` is standard input).
     #[arg(long, value_name = "FILE")]
     var_file: Vec<PathBuf>,
     /// An input of `workflow_dispatch`; may be repeated.
@@ -27,7 +27,16 @@ pub(super) struct VariableArgs {
     pub(super) input: Vec<String>,
 }
 
+/// An option and the file that it names.
+pub(in crate::cli) type Asked<'a> = (&'static str, &'a Path);
+
 impl VariableArgs {
+    /// The files, for [`one_reader`].
+    pub(super) fn files(&self) -> impl Iterator<Item = Asked<'_>> {
+        let env = self.env_file.iter().map(|file| ("--env-file", file.as_path()));
+        env.chain(self.var_file.iter().map(|file| ("--var-file", file.as_path())))
+    }
+
     pub(super) fn env(&self) -> Result<IndexMap<String, String>, Failure> {
         collect("--env", &self.env_file, &self.env)
     }
@@ -67,11 +76,24 @@ fn collect(flag: &str, files: &[PathBuf], pairs: &[String]) -> Result<IndexMap<S
     Ok(all)
 }
 
-/// A file of `NAME=VALUE` lines: `#` comments, blank lines, `export` and quotes as in a shell.
+/// Refuses a second option that reads standard input: it would find nothing there, and nobody would know.
+pub(in crate::cli) fn one_reader<'a>(asked: impl IntoIterator<Item = Asked<'a>>) -> Result<(), Failure> {
+    let names = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].map(Path::new);
+    let mut readers = asked.into_iter().filter(|(_, path)| names.contains(path));
+    match (readers.next(), readers.next()) {
+        (Some((first, _)), Some((second, _))) => Err(Failure::usage(format!(
+            "`{first}` and `{second}` both want standard input, which can be read once"
+        ))
+        .hint("give one of them a file, or put the lines together")),
+        _ => Ok(()),
+    }
+}
+
+/// A file of `NAME=VALUE` lines, or standard input for `-`: `#` comments, blank lines, `export` and quotes as in a shell.
 pub(in crate::cli) fn read_file(path: &Path) -> Result<IndexMap<String, String>, Failure> {
-    let text = input::read_text(path, input::MOST_DATA)
-        .map_err(|error| Failure::io("read", path, error).ending(Exit::Usage))?;
-    parse(&text).map_err(|wrong| Failure::usage(format!("{}:{}: {}", path.display(), wrong.line, wrong.why)))
+    let text = input::named(path, input::MOST_DATA)?;
+    let shown = input::shown(path).display();
+    parse(&text).map_err(|wrong| Failure::usage(format!("{shown}:{}: {}", wrong.line, wrong.why)))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -146,6 +168,17 @@ mod tests {
         let want =
             [("A", "1"), ("B", "two words"), ("C", "x\ny"), ("D", "a\nb\\n"), ("E", ""), ("F", "a=b#c")];
         assert_eq!(all.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn standard_input_has_one_reader() {
+        let asked =
+            |pairs: &[Asked<'static>]| one_reader(pairs.iter().copied()).map_err(|failure| failure.message());
+        let (env, secrets) = (("--env-file", Path::new("-")), ("--secret-file", Path::new("/dev/stdin")));
+        assert_eq!(asked(&[env, ("--var-file", Path::new("./-"))]), Ok(()));
+        let message = asked(&[env, ("--env-file", Path::new("x")), secrets]).unwrap_err();
+        assert!(message.starts_with("`--env-file` and `--secret-file` both want"), "{message}");
+        assert!(asked(&[secrets, secrets]).is_err());
     }
 
     #[test]

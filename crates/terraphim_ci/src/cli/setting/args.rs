@@ -25,7 +25,7 @@ pub(super) struct SetArgs {
     /// Take the value from this file (`-` is standard input).
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// Set everything in a file of NAME=VALUE lines.
+    /// Set everything in a file of NAME=VALUE lines (`-` is standard input).
     #[arg(long, short = 'f', value_name = "FILE", conflicts_with_all = ["name", "from_file"])]
     env_file: Option<PathBuf>,
 }

@@ -1,9 +1,12 @@
 //! `tci secret`.
 
+use std::ffi::OsString;
+
 use clap::{Args, Subcommand};
 use terraphim_github_runner::settings::Kind;
 
 use super::{
+    Values,
     args::{ListArgs, NameArgs, SetArgs},
     set,
 };
@@ -33,7 +36,7 @@ enum SecretCommand {
     #[command(
         after_help = "Example:\n  tci secret set DEPLOY_KEY < key.pem\n  tci secret set API --env production --from-file token"
     )]
-    Set(SetArgs),
+    Set(SetSecretArgs),
     /// List the names of secrets.
     #[command(after_help = "Example:\n  tci secret ls --json")]
     Ls(ListArgs),
@@ -42,10 +45,39 @@ enum SecretCommand {
     Rm(NameArgs),
 }
 
+#[derive(Debug, Args)]
+struct SetSecretArgs {
+    #[command(flatten)]
+    set: SetArgs,
+    /// A value, which is refused with the remedy.
+    #[arg(hide = true)]
+    value: Vec<OsString>,
+    /// The same, as `gh secret set` has it.
+    #[arg(long, short, hide = true)]
+    body: Option<OsString>,
+}
+
+impl SetSecretArgs {
+    fn values(&self) -> Result<Values, Failure> {
+        let name = self.set.name.as_deref().unwrap_or_default();
+        let name_of_pair = name.split_once('=').map(|(name, _)| name);
+        if name_of_pair.is_none() && self.value.is_empty() && self.body.is_none() {
+            return self.set.values();
+        }
+        let name = name_of_pair.unwrap_or(name);
+        // The value itself is not repeated.
+        let message =
+            "the value of a secret cannot be an argument, which other users of this machine can see";
+        Err(Failure::usage(message).hint(format!(
+            "`tci secret set {name}` asks for it, or takes it from standard input (`tci secret set {name} < FILE`)"
+        )))
+    }
+}
+
 pub(in crate::cli) fn main(args: &SecretCommandArgs, global: &Global) -> Result<Exit, Failure> {
     keep_out_of_core_files()?;
     match &args.command {
-        SecretCommand::Set(args) => set(global, Kind::Secret, &args.scope.scope()?, &args.values()?),
+        SecretCommand::Set(args) => set(global, Kind::Secret, &args.set.scope.scope()?, &args.values()?),
         SecretCommand::Ls(args) => args.list(global, Kind::Secret),
         SecretCommand::Rm(args) => args.remove(global, Kind::Secret),
     }

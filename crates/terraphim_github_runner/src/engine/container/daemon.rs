@@ -1,7 +1,7 @@
 //! The container engine of a VM. A small program listens on its socket and becomes the daemon when somebody connects, so
 //! that a VM whose jobs need no container has none.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,7 +38,15 @@ pub(in crate::engine) struct Daemon {
 /// The end of what the daemon says.
 // A lock of the standard library: held to add some bytes, never across an await.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct Log(Arc<Mutex<Logged>>);
+
+#[derive(Debug, Default)]
+struct Logged {
+    /// The last [`KEPT`] bytes at most.
+    kept: Vec<u8>,
+    /// How many bytes there were before them.
+    lost: usize,
+}
 
 /// The engine of a VM does not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,14 +81,19 @@ impl Daemon {
         // The sender goes with the task, which ends with the process.
         if !matches!(tokio::time::timeout(LISTEN_LIMIT, listening).await, Ok(Ok(()))) {
             let operation = format!("start the container engine of VM {}", session.vm_id);
-            return Err(GitHubRunnerError::failed(operation, Silent(log.text())));
+            return Err(GitHubRunnerError::failed(operation, Silent(log.since(0))));
         }
         Ok(Daemon { log, _task: task })
     }
 
-    /// The end of what the daemon said; empty if it was never needed.
-    pub(in crate::engine) fn log(&self) -> String {
-        self.log.text()
+    /// How many bytes the daemon has logged so far; none if it was never needed.
+    pub(super) fn logged(&self) -> usize {
+        self.log.size()
+    }
+
+    /// The end of what the daemon logged after so many bytes.
+    pub(super) fn log_since(&self, since: usize) -> String {
+        self.log.since(since)
     }
 }
 
@@ -107,14 +120,26 @@ fn spec(layout: &Layout) -> ProcessSpec {
 
 impl Log {
     fn add(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(bytes);
-        let surplus = kept.len().saturating_sub(KEPT);
-        kept.drain(..surplus);
+        let mut log = self.lock();
+        log.kept.extend_from_slice(bytes);
+        let surplus = log.kept.len().saturating_sub(KEPT);
+        log.kept.drain(..surplus);
+        log.lost += surplus;
     }
 
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    fn size(&self) -> usize {
+        let log = self.lock();
+        log.lost + log.kept.len()
+    }
+
+    fn since(&self, since: usize) -> String {
+        let log = self.lock();
+        let begin = since.saturating_sub(log.lost).min(log.kept.len());
+        String::from_utf8_lossy(&log.kept[begin..]).into_owned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Logged> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -145,6 +170,21 @@ mod tests {
         let log = Log::default();
         log.add(&vec![b'a'; KEPT]);
         log.add(b"the end");
-        assert!(log.text().ends_with("aathe end") && log.text().len() == KEPT);
+        let text = log.since(0);
+        assert!(text.ends_with("aathe end") && text.len() == KEPT);
+    }
+
+    #[test]
+    fn a_job_is_told_what_was_logged_since_it_began() {
+        let log = Log::default();
+        log.add(b"of another job\n");
+        let began = log.size();
+        assert_eq!(log.since(began), "");
+        log.add(b"of this one\n");
+        assert_eq!(log.since(began), "of this one\n");
+        // What came before may be lost by now, and some of this job's with it.
+        log.add(&vec![b'b'; KEPT - 5]);
+        assert!(log.since(began).starts_with(" one\nbb") && log.since(began).len() == KEPT);
+        assert_eq!(log.since(log.size()), "");
     }
 }

@@ -9,13 +9,14 @@ use terraphim_actions::expr::{Object, Scope, Value};
 use terraphim_actions::resolve;
 use tokio::time::Instant;
 
+use super::Daemon;
 use super::host::let_in;
 use super::launch::JobContainer;
 use super::needs::no_engine;
 use super::paths::Paths;
 use super::spec::Role;
 use super::start::{Common, Started, Stop};
-use super::tool::{Call, say};
+use super::tool::{Call, failure, say};
 use super::wanted::Wanted;
 use crate::engine::clock::Interruption;
 use crate::engine::event::{Annotation, AnnotationLevel, Conclusion, RunEvent};
@@ -126,6 +127,7 @@ impl Job {
         let shared = Arc::clone(&self.shared);
         let mut output =
             StepOutput::new(self.output_place(number), &*shared.observer, self.masks.clone(), None);
+        let log_began = self.place.daemon.as_ref().map_or(0, Daemon::logged);
         let started = self.start_all(&mut output, wanted, number).await?;
         let outcome = match started {
             Ok(containers) => {
@@ -134,7 +136,7 @@ impl Job {
             }
             Err(Stop::Interrupted) => Conclusion::Cancelled,
             Err(Stop::Failed(text)) => {
-                self.tell_daemon(&mut output).await?;
+                self.tell_daemon(&mut output, log_began).await?;
                 output.annotate(Annotation::new(AnnotationLevel::Error, text)).await;
                 Conclusion::Failure
             }
@@ -161,14 +163,12 @@ impl Job {
         };
         self.group(step, "Create local container network").await;
         let create = Call::new(&["docker", "network", "create", "--label", &common.label, &common.network]);
-        let made = self.call_aloud(create, output, &Holder::nobody()).await?;
+        let made = self.call_heard(create, output, &Holder::nobody()).await?;
         self.end_group(step).await;
-        match made {
-            (Conclusion::Success, _) => {}
-            (Conclusion::Cancelled, _) => return Ok(Err(Stop::Interrupted)),
-            (_, code) => {
-                return Ok(Err(Stop::Failed(format!("Docker network create failed with exit code {code}"))));
-            }
+        match made.conclusion {
+            Conclusion::Success => {}
+            Conclusion::Cancelled => return Ok(Err(Stop::Interrupted)),
+            _ => return Ok(Err(Stop::Failed(failure("Docker network create", &made)))),
         }
         if wanted.job.is_some()
             && let Err(stop) = self.let_containers_in().await?
@@ -306,9 +306,9 @@ impl Job {
         }
     }
 
-    /// Shows what the daemon said, if it did.
-    async fn tell_daemon(&self, output: &mut StepOutput<'_>) -> Result<()> {
-        let log = self.place.daemon.as_ref().map(super::Daemon::log).unwrap_or_default();
+    /// Shows what the daemon said since it had logged so many bytes, if it did: what it said before is of other jobs.
+    async fn tell_daemon(&self, output: &mut StepOutput<'_>, since: usize) -> Result<()> {
+        let log = self.place.daemon.as_ref().map(|daemon| daemon.log_since(since)).unwrap_or_default();
         if log.is_empty() {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use terraphim_actions::resolve::Credentials;
 use super::launch::{private, private_path, with_file, words};
 use super::paths::Paths;
 use super::spec::{Create, Role, Spec, registry};
-use super::tool::{Call, say};
+use super::tool::{Call, failure, say};
 use crate::engine::clock::Interruption;
 use crate::engine::event::Conclusion;
 use crate::engine::job::Job;
@@ -125,10 +125,11 @@ impl Job {
             return Ok(Err(failed(&format!("docker create made no container, but said {id:?}"))));
         }
         let start = Call::new(&["docker", "start", &id]);
-        match self.call_aloud(start, output, &Holder::nobody()).await? {
-            (Conclusion::Success, _) => {}
-            (Conclusion::Cancelled, _) => return Ok(Err(Stop::Interrupted)),
-            (_, code) => return Ok(Err(failed(&format!("docker start failed with exit code {code}")))),
+        let started = self.call_heard(start, output, &Holder::nobody()).await?;
+        match started.conclusion {
+            Conclusion::Success => {}
+            Conclusion::Cancelled => return Ok(Err(Stop::Interrupted)),
+            _ => return Ok(Err(failed(&failure("docker start", &started)))),
         }
         self.look_at(&id, spec).await
     }

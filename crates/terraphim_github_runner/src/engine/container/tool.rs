@@ -56,6 +56,25 @@ impl Job {
         self.call_shown(call, &shown, output, holder).await
     }
 
+    /// The same for a short command whose words are of use: they are shown when it has ended.
+    ///
+    /// # Errors
+    /// The VM or its host failed.
+    pub(super) async fn call_heard(
+        &mut self,
+        call: Call,
+        output: &mut StepOutput<'_>,
+        holder: &Holder,
+    ) -> Result<Answer> {
+        say(output, &format!("[command]{}\n", call.argv.join(" "))).await?;
+        let answer = self.ask(call, holder).await?;
+        let text = answer.text();
+        if !text.is_empty() {
+            say(output, &format!("{text}\n")).await?;
+        }
+        Ok(answer)
+    }
+
     /// The same for a command that is shown as `shown`.
     ///
     /// # Errors
@@ -124,7 +143,39 @@ impl Job {
     }
 }
 
+/// How a command of the client failed, in a line: its exit code, and the reason that the client told.
+pub(super) fn failure(what: &str, answer: &Answer) -> String {
+    let mut lines = answer.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    // `docker start` says last that it failed, and before that why.
+    let reason = lines.clone().rfind(|line| !line.contains("failed to start containers"));
+    let code = answer.code;
+    match reason.or_else(|| lines.next_back()) {
+        Some(reason) => format!("{what} failed with exit code {code}: {reason}"),
+        None => format!("{what} failed with exit code {code}"),
+    }
+}
+
 /// Shows a text of the engine.
 pub(in crate::engine) async fn say(output: &mut StepOutput<'_>, text: &str) -> Result<()> {
     output.write(Stream::Stdout, Bytes::copy_from_slice(text.as_bytes())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_the_reason_that_the_client_told() {
+        let failed = |stderr: &str| {
+            let (stdout, stderr) = (String::new(), stderr.to_owned());
+            failure("docker start", &Answer { conclusion: Conclusion::Failure, code: 1, stdout, stderr })
+        };
+        let said = "Error response from daemon: exec: \"nope\": not found\nError: failed to start containers: 0a1b\n";
+        let want =
+            "docker start failed with exit code 1: Error response from daemon: exec: \"nope\": not found";
+        assert_eq!(failed(said), want);
+        let alone = "docker start failed with exit code 1: Error: failed to start containers: 0a1b";
+        assert_eq!(failed("Error: failed to start containers: 0a1b"), alone);
+        assert_eq!(failed(" \n"), "docker start failed with exit code 1");
+    }
 }
