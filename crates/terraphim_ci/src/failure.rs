@@ -3,6 +3,7 @@
 use std::{error::Error, io, path::Path};
 
 use terraphim_github_runner::store::StoreError;
+pub(crate) use terraphim_vm::chain;
 use terraphim_vm::{VmError, image::ImageError, registry::RegistryError};
 use thiserror::Error;
 
@@ -103,23 +104,6 @@ impl<T, E: Into<Box<dyn Error + Send + Sync>>> Context<T> for Result<T, E> {
             Failure::caused(Exit::Infrastructure, error)
         })
     }
-}
-
-/// The error and its causes; a cause that its error already tells is not told twice.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut last = text.clone();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !last.contains(&next) {
-            text += ": ";
-            text += &next;
-        }
-        last = next;
-        cause = error.source();
-    }
-    text
 }
 
 impl From<VmError> for Failure {
@@ -291,14 +275,6 @@ impl From<StoreError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_are_told_in_one_line_and_never_twice() {
-        let inner =
-            WithSource { message: "cannot read x".into(), source: Box::new(Sentence("no such file".into())) };
-        let outer = WithSource { message: "cannot start: cannot read x".into(), source: Box::new(inner) };
-        assert_eq!(chain(&outer), "cannot start: cannot read x: no such file");
-    }
 
     #[test]
     fn a_full_disk_is_told_with_what_helps() {

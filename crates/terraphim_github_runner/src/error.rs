@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use terraphim_vm::chain;
 
 use thiserror::Error;
 
@@ -144,17 +145,4 @@ impl GitHubRunnerError {
     pub fn failed(operation: impl Into<String>, source: impl Into<BoxError>) -> Self {
         GitHubRunnerError::Failed { operation: operation.into(), source: source.into() }
     }
-}
-
-/// The error and its causes on one line, for people.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    let mut text = String::new();
-    for cause in causes {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-    }
-    text
 }

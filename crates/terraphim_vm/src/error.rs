@@ -169,3 +169,50 @@ impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
         self.map_err(|source| VmError::Io { operation, path: path.to_owned(), source: source.into() })
     }
 }
+
+/// The error and its causes on one line, for people. What a cause repeats of its error is not told twice, be it the whole or the beginning.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if next.starts_with(&last) {
+            text.truncate(text.len() - last.len());
+            text += &next;
+            last = next;
+        } else if !last.contains(&next) {
+            text += ": ";
+            text += &next;
+            last = next;
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{message}")]
+    struct Told {
+        message: &'static str,
+        source: Option<Box<Told>>,
+    }
+
+    #[test]
+    fn causes_are_told_in_one_line_and_never_twice() {
+        let told = |messages: &[&'static str]| {
+            let make = |source, message: &&'static str| Some(Box::new(Told { message, source }));
+            chain(&*messages.iter().rev().fold(None, make).unwrap())
+        };
+        assert_eq!(told(&["cannot start", "no such file"]), "cannot start: no such file");
+        let whole = ["cannot start: cannot read x", "cannot read x", "no such file"];
+        assert_eq!(told(&whole), "cannot start: cannot read x: no such file");
+        let beginning = ["the run failed", "cannot start VM a", "cannot start VM a: no QEMU", "install it"];
+        assert_eq!(told(&beginning), "the run failed: cannot start VM a: no QEMU: install it");
+    }
+}

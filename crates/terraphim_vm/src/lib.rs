@@ -37,7 +37,7 @@ pub use terraphim_vm_protocol as protocol;
 pub use cgroup::{LimitsReport, limits_support};
 pub use client::{VmClient, VmForward};
 pub use driver::{accelerator::Accelerator, qmp::QmpError};
-pub use error::VmError;
+pub use error::{VmError, chain};
 pub use events::{Events, VmEvent};
 pub use exec::{Exec, ExecEvent};
 pub use host::{Host, supervisor_arguments};

@@ -121,6 +121,12 @@ fn a_run_is_listed_shown_printed_and_removed() {
     recording.end();
     let id = recording.id.to_string();
     world.run(&["runs", "ls"]).prints(&["failure", "CI", "push", "main", "2023-11-14 22:13:20", "1.5 s"]);
+    // A log that nobody reads any more is nothing to die of.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut unread = world.tci();
+    unread.args(["runs", "ls"]).env("RUST_LOG", "trace").stdout(Stdio::null()).stderr(writer);
+    assert_eq!(unread.status().unwrap().code(), Some(0));
     let said = world.run(&["runs", "show", &id]);
     said.prints(&[
         "run 1: CI (✗ failure)",

@@ -128,7 +128,7 @@ impl VmProvider for LocalVmProvider {
         }
         // An emulated guest hangs in its boot once in some hundred times while others boot beside it. Nothing has run in
         // it, so a second one may try; a host where that one is silent too has another fault.
-        tracing::warn!(vm.id = %id, "starting another VM in its place");
+        tracing::warn!(vm.id = %id, "VM did not start: {error}; starting another VM in its place");
         let id = self.create(vm_type).await?;
         self.start(&id).await.map_err(|error| failed(&id, error))?;
         Ok((id.to_string(), begin.elapsed()))

@@ -5,7 +5,7 @@ use std::{ffi::OsString, io, process::ExitCode};
 use rustix::process::Pid;
 
 use super::{SupervisorArgs, keeper, lifeline::Lifeline, run, start};
-use crate::VmError;
+use crate::{VmError, chain};
 
 /// The supervisor's whole life. To be called first thing in the program, before any thread exists: it forks, so that
 /// it is nobody's child but its keeper's, and makes a session of its own, so that no terminal can end it.
@@ -80,15 +80,4 @@ fn supervise(args: &SupervisorArgs, lifeline: &mut Lifeline) -> Result<(), VmErr
         let Some((started, signals, lock)) = start::start(args, lifeline).await? else { return Ok(()) };
         run::run(started, signals, lock).await
     })
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
